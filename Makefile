@@ -1,0 +1,42 @@
+# `make` alone lists the targets. Everything runs in .venv, which the first target that needs it builds.
+PYTHON ?= python3
+OUT ?= runs/compare
+NB ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: help run test lab bench prepare clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# Written last, so that a failed install is tried again; a folder alone would count as done.
+# What is already there is kept if it satisfies settings.ini: put your own build of PyTorch into .venv first.
+$(STAMP): settings.ini setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+run: $(STAMP) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')
+	$(BIN)/unremix compare --out $(OUT) $(ARGS)
+
+test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
+	$(BIN)/python -m pytest $(ARGS)
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs
+
+bench: $(STAMP) ## time and memory of the losses; leave the machine alone meanwhile
+	$(BIN)/unremix bench $(ARGS)
+
+prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/07_views.ipynb' for some), clean, README
+	$(BIN)/nbdev_export
+	$(BIN)/python tools/run_notebooks.py $(NB)
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/readme.py
+
+clean: ## remove builds and caches; .venv and runs stay
+	rm -rf build dist *.egg-info _docs _proc .pytest_cache
+	find nbs unremix tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,136 @@
+"The command says what is wrong in one sentence, and touches nothing before it does."
+import json, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+import torch
+from unremix.cli import COMMANDS, PRESETS, main, sentence
+from unremix.train import LIMITS, STRATEGIES, TrainConfig
+
+SMALL = ['--limit', '64', '--batch-size', '16', '--epochs', '1', '--log-every', '1', '--precision', '32-true']
+BELOW = {'limit': '0', 'image_size': '4', 'augment_strength': '3', 'head_hidden': '0', 'head_out': '1', 'temperature_end': '0', 'tau_plus_end': '1',
+         'beta_end': '-1', 'anneal_steps': '0', 'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0'}
+TRAIN = [ # arguments after `train`, words of the sentence
+    *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, allowed in [LIMITS[name]]],
+    (['--seed', '2147483648'], ['seed', '2**31-1']), (['--lr', 'nan'], ['lr', 'above 0']), (['--lr', 'inf'], ['lr', 'finite']),
+    (['--weight-decay', 'inf'], ['weight_decay', 'finite']), (['--tau-plus-end', '-.1'], ['tau_plus_end', 'below 1']),
+    (['--strategy', 'best'], ['strategy', "'best'", 'hcl']), (['--optimizer', 'lion'], ['optimizer', 'adamw']),
+    (['--precision', '8-bit'], ['precision', 'bf16-mixed']), (['--accelerator', 'abacus'], ['accelerator', 'cuda']),
+    (['--warmup-epochs', '-1'], ['warmup_epochs', 'epochs']), (['--warmup-epochs', '9', '--epochs', '3'], ['warmup_epochs', 'between 0 and']),
+    (['--devices', '2'], ['devices', 'later release']), (['--devices', '0'], ['devices']),
+    (['--temperature', '0'], ['temperature', '> 0']), (['--temperature', 'nan'], ['temperature']),
+    (['--strategy', 'debiased', '--tau-plus', '1'], ['tau_plus', '[0, 1)']), (['--strategy', 'hcl', '--tau-plus', '-.1'], ['tau_plus', '[0, 1)']),
+    (['--strategy', 'hcl', '--beta', '-1'], ['beta', '≥ 0']), (['--strategy', 'unremix', '--mix', '1', '1', '1'], ['mix']),
+    (['--strategy', 'unremix', '--mix', '2', '-1', '0'], ['mix']), (['--strategy', 'unremix', '--kappa', '-1', '1'], ['kappa']),
+    (['--strategy', 'unremix', '--uncertainty', 'doubt'], ['uncertainty', 'norm']), (['--strategy', 'unremix', '--uncertainty-temperature', '0'], ['uncertainty_temperature']),
+    (['--strategy', 'unremix', '--normalize', 'max'], ['normalize', 'softmax']), (['--strategy', 'unremix', '--pool', 'cubic'], ['pool', 'linear']),
+    (['--strategy', 'unremix', '--select', 'best', '--k-keep', '3'], ['select', 'top']), (['--strategy', 'unremix', '--select', 'top', '--k-keep', '0'], ['k_keep']),
+    (['--batch-size', '128', '--limit', '64'], ['batch_size', '64']),
+    (['--dataset', 'cats'], ['dataset', "'cats'", 'fashion_mini']), (['--encoder', 'huge'], ['encoder', "'huge'"]),
+    (['--dataset', 'imagefolder', '--data-root', 'no/such/folder'], ['no/such/folder']),
+    (['--dataset', 'imagefolder'], ['data_root']),
+    (['--epochs', 'ten'], ['--epochs', 'ten']), (['--no-such-option', '1'], ['--no-such-option']), (['--mix', '1', '0'], ['--mix', '3']),
+    (['--preset', 'everything'], ['preset', *PRESETS]), (['--preset'], ['preset'])]
+COMPARE = [
+    (['--strategies', 'simclr', 'best'], ['strategies', "'best'"]), (['--strategies', 'simclr', 'simclr'], ['strategies', 'different']),
+    (['--strategies', 'hcl', 'unremix'], ['strategy', "'simclr'"]), (['--seeds', '0'], ['seeds', '1 or more']), (['--timed-steps', '-1'], ['timed_steps', '0 or more']),
+    (['--temperature', '-1'], ['temperature']), (['--dataset', 'cats'], ['dataset'])]
+
+def refused(capsys, args, words):
+    "Exit status 2 and one sentence with the words on stderr."
+    assert main(args) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('unremix: error: ') and len(error.splitlines()) == 1
+    assert 'Traceback' not in error and not set('╭│╰') & set(error)
+    for word in words: assert word in error, error
+
+def listing(folder): return {p: p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
+
+@pytest.mark.parametrize('args,words', TRAIN, ids=lambda x: ' '.join(x))
+def test_train_refuses(args, words, capsys, tmp_path):
+    refused(capsys, ['train', '--out', str(tmp_path/'run'), *SMALL[:2 if '--limit' in args else None], *args], words)
+    assert not (tmp_path/'run').exists()
+
+@pytest.mark.parametrize('args,words', COMPARE, ids=lambda x: ' '.join(x))
+def test_compare_refuses(args, words, capsys, tmp_path):
+    refused(capsys, ['compare', '--out', str(tmp_path/'run'), *args], words)
+    assert not (tmp_path/'run').exists()
+
+def test_every_limit_has_a_row():
+    assert set(BELOW) == set(LIMITS)
+
+@pytest.mark.parametrize('args,words', [(['dance'], ['dance', 'compare']), (['evaluate', 'no/run'], ['no/run', 'finished']), (['evaluate'], ['PATH'])], ids=str)
+def test_command_refuses(args, words, capsys): refused(capsys, args, words)
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp('cli')/'run'
+    assert main(['train', '--out', str(out), *SMALL]) == 0
+    return out
+
+@pytest.fixture
+def run(finished, tmp_path): return Path(shutil.copytree(finished, tmp_path/'run'))
+
+def unfinish(run): (run/'result.json').unlink()
+def truncate(run): unfinish(run); c = run/'checkpoint.pt'; c.write_bytes(c.read_bytes()[:1000])
+def foreign(run): unfinish(run); torch.save({'weights': torch.zeros(3)}, run/'checkpoint.pt')
+def not_torch(run): unfinish(run); (run/'checkpoint.pt').write_text('hello')
+def other_model(run): unfinish(run); s = torch.load(run/'checkpoint.pt'); s['model'] = {'w': torch.zeros(1)}; torch.save(s, run/'checkpoint.pt')
+def bad_config(run): (run/'config.json').write_text('{"seed": 0')
+def no_config(run): (run/'config.json').unlink()
+def other_seed(run): c = json.loads((run/'config.json').read_text()); (run/'config.json').write_text(json.dumps(c | {'seed': 7, 'lr': .5}))
+def list_config(run): (run/'config.json').write_text('[1, 2]')
+def a_file(run): shutil.rmtree(run); run.write_text('a file')
+def bad_result(run): (run/'result.json').write_text('{')
+
+@pytest.mark.parametrize('damage,words', [(truncate, ['checkpoint', 'cannot be read', 'delete']), (foreign, ['checkpoint', 'lacks', 'not written by unremix']), (not_torch, ['checkpoint', 'cannot be read']),
+    (other_model, ['another model']), (bad_config, ['config.json', 'not a json object']), (no_config, ['no config.json']), (other_seed, ['seed (7, asked 0)', 'lr (0.5, asked']),
+    (list_config, ['config.json']), (a_file, ['is a file']), (bad_result, ['result.json', 'not a json object'])], ids=lambda x: getattr(x, '__name__', ''))
+def test_damaged_folder(damage, words, run, capsys):
+    damage(run)
+    before = listing(run.parent)
+    refused(capsys, ['train', '--out', str(run), *SMALL], words)
+    assert listing(run.parent) == before
+
+def test_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path/'file').write_text('')
+    refused(capsys, ['train', '--out', str(tmp_path/'file'/'run'), *SMALL], ['out=', 'cannot be written'])
+
+def test_evaluate_again(run, capsys):
+    before = json.loads((run/'result.json').read_text())
+    assert main(['evaluate', str(run)]) == 0
+    assert json.loads((run/'result.json').read_text()) == before
+
+def test_evaluate_damaged(run, capsys):
+    (run/'checkpoint.pt').write_bytes(b'')
+    before = listing(run)
+    refused(capsys, ['evaluate', str(run)], ['checkpoint', 'cannot be read'])
+    assert listing(run) == before
+
+def test_finished_says_so(run, capsys):
+    before = listing(run)
+    assert main(['train', '--out', str(run), *SMALL]) == 0
+    assert 'finished' in capsys.readouterr().out
+    assert listing(run) == before
+
+def test_strategies_lists_all(capsys):
+    assert main(['strategies']) == 0
+    assert set(STRATEGIES) <= {l.split()[0] for l in capsys.readouterr().out.splitlines()}
+
+def test_help_names_every_command(capsys):
+    assert main(['--help']) == 0
+    text = capsys.readouterr().out
+    assert all(c in text for c in COMMANDS)
+
+def test_as_a_process(tmp_path):
+    command = [Path(sys.executable).with_name('unremix'), 'train', '--out', tmp_path/'run', '--beta-end', '-1']
+    r = subprocess.run(command, capture_output=True, text=True)
+    assert r.returncode == 2 and not (tmp_path/'run').exists()
+    assert r.stderr.count('\n') == 1 and r.stderr.startswith('unremix: error: beta_end must be')
+
+def test_presets_are_configurations():
+    for fields in PRESETS.values(): TrainConfig(**fields)
+
+def test_sentence_unwraps_the_box():
+    box = '╭─ Value error ─╮\n│ Error parsing config: a=0: must │\n│ be 1 │\n│ ───── │\n│ For full helptext, see x │\n╰───╯'
+    assert sentence(box) == 'a=0: must be 1'
