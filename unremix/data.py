@@ -74,7 +74,7 @@ def load_digits(split:str, data_root)->Images:
     return Images(big, torch.as_tensor(y[keep]).long(), tuple('0123456789'), 'digits')
 
 # %% ../nbs/07_views.ipynb #370c03e3
-def from_torchvision(cls:str, name:str, split:str, data_root, **kwargs):
+def from_torchvision(cls:str, name:str, data_root, **kwargs):
     "A torchvision data set, downloaded unless present."
     import torchvision.datasets as tv
     require(data_root is not None, 'data_root', f'a folder for {name} (it is downloaded there unless present)', None)
@@ -85,7 +85,7 @@ def from_torchvision(cls:str, name:str, split:str, data_root, **kwargs):
 
 
 def load_idx_family(cls:str, name:str, classes:tuple, split:str, data_root)->Images:
-    d = from_torchvision(cls, name, split, data_root, train=split == 'train')
+    d = from_torchvision(cls, name, data_root, train=split == 'train')
     return to_images(d.data, d.targets, classes, name)
 
 
@@ -100,7 +100,7 @@ def load_mnist(split:str, data_root)->Images: return load_idx_family('MNIST', 'm
 
 
 def load_cifar(cls:str, name:str, split:str, data_root)->Images:
-    d = from_torchvision(cls, name, split, data_root, train=split == 'train')
+    d = from_torchvision(cls, name, data_root, train=split == 'train')
     return to_images(d.data, d.targets, d.classes, name)
 
 
@@ -111,7 +111,7 @@ def load_cifar100(split:str, data_root)->Images: return load_cifar('CIFAR100', '
 
 
 def load_stl10(split:str, data_root)->Images:
-    d = from_torchvision('STL10', 'stl10', split, data_root, split=split)
+    d = from_torchvision('STL10', 'stl10', data_root, split=split)
     return to_images(d.data.transpose(0, 2, 3, 1), d.labels, d.classes, 'stl10')
 
 # %% ../nbs/07_views.ipynb #5377563c

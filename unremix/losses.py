@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .pairs import Contrast, from_views, full_precision, is_number, require, same_id
+from .pairs import Contrast, check_companions, check_embeddings, from_views, full_precision, is_number, require, same_id
 
 # %% ../nbs/02_losses.ipynb #3de50a1f
 def uniform(
@@ -200,6 +200,8 @@ class WeightedNTXentLoss(nn.Module):
         return_stats:bool=False,      # return (loss, statistics)
     )->Tensor|tuple[Tensor, dict]:
         self.check()
+        check_embeddings(z1, z2)
+        check_companions(z1, hidden, negatives, self.in_batch, dict(labels=labels, sample_ids=sample_ids, true_labels=true_labels))
         require(labels is None or not self.tau_plus, 'tau_plus', '0 with labels: labels already remove what tau_plus corrects for', self.tau_plus)
         with full_precision(z1):
             contrast = self.contrast(z1, z2, hidden=hidden, labels=labels, sample_ids=sample_ids, negatives=negatives)

@@ -149,7 +149,9 @@ def check_companions(z1:Tensor, hidden, negatives, in_batch:bool, ids:dict):
                 'negatives', f'a floating point tensor of shape (m {d}) with m ≥ 1', (tuple(negatives.shape), negatives.dtype))
         m = len(negatives)
     for name, x in ids.items():
-        require(x is None or (x.ndim == 1 and len(x) in (b, b+m)), name, f'of shape ({b})' + (f' or ({b+m})' if m else ''), None if x is None else tuple(x.shape))
+        if x is None: continue
+        require(isinstance(x, Tensor), name, 'a tensor', type(x).__name__)
+        require(x.ndim == 1 and len(x) in (b, b+m), name, f'of shape ({b})' + (f' or ({b+m})' if m else ''), tuple(x.shape))
 
 # %% ../nbs/01_pairs.ipynb #ba780d18
 def from_views(
