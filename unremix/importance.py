@@ -167,14 +167,14 @@ def mixture(
             prepared = prepare_uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature)
         return torch.cat([POOLS[knobs.pool](block, knobs, prepared) for block in c.blocks(ROWS)])
 
-# %% ../nbs/06_unremix.ipynb #b3a4014a
+# %% ../nbs/06_unremix.ipynb #1f04c1f7
 def keep_top(
     log_w:Tensor,   # (a n) log weights
     k:Tensor,       # (a) number of negatives
     k_keep:int,     # ≥ 1: negatives to keep; all if an anchor has fewer
     generator:torch.Generator|None=None, # not used
 )->Tensor:          # (a n) log weights: log(K/K′) on the kept ones, −inf elsewhere; constants
-    "Only the `k_keep` heaviest negatives, all alike."
+    "Only the `k_keep` heaviest negatives, all alike; of equals, the first ones."
     idx = log_w.detach().topk(min(k_keep, log_w.shape[1])).indices
     kept = torch.zeros_like(log_w, dtype=torch.bool).scatter(1, idx, True) & (log_w > -math.inf)
     log_each = (k/k.clamp(1, k_keep)).log()[:,None]
@@ -182,7 +182,7 @@ def keep_top(
 
 
 def keep_sample(log_w:Tensor, k:Tensor, k_keep:int, generator:torch.Generator|None=None)->Tensor:
-    "`k_keep` negatives drawn without replacement in proportion to their weight (Gumbel top-k), all alike."
+    "`k_keep` negatives drawn without replacement, heavier ones sooner (Gumbel top-k), all alike. Its generator keeps it out of `torch.compile`."
     uniform_noise = torch.rand(log_w.shape, generator=generator, device=log_w.device, dtype=log_w.dtype)
     gumbel = -(-uniform_noise.clamp_min(torch.finfo(log_w.dtype).tiny).log()).log()
     return keep_top(log_w + gumbel, k, k_keep)
@@ -211,7 +211,7 @@ class UnReMixLoss(WeightedNTXentLoss):
     ):
         self.mix, self.beta, self.kappa, self.uncertainty, self.uncertainty_temperature = mix, beta, kappa, uncertainty, uncertainty_temperature
         self.distance, self.normalize, self.pool, self.detach_weights = distance, normalize, pool, detach_weights
-        self.select, self.k_keep, self.generator = select, k_keep, None
+        self.select, self.k_keep, self.generator, self.loaded = select, k_keep, None, None
         super().__init__(mixture, temperature, tau_plus, **kwargs)
 
     def knobs(self)->Knobs:
@@ -224,11 +224,14 @@ class UnReMixLoss(WeightedNTXentLoss):
         else: require(isinstance(self.k_keep, int) and self.k_keep >= 1, 'k_keep', 'a whole number ≥ 1 with select', self.k_keep)
 
     def log_weights(self, contrast:Contrast)->Tensor:
-        if self.select == 'sample' and self.generator is None:
-            self.generator = torch.Generator(contrast.logits.device).manual_seed(0) # its own: drawing negatives disturbs no other randomness
+        if self.select == 'sample' and self.generator is None: self.generator = self.make_generator(contrast.logits.device)
         return SELECTIONS[self.select](mixture(contrast, self.knobs()), contrast.k, self.k_keep, self.generator)
 
-    def get_extra_state(self): return None if self.generator is None else self.generator.get_state()
+    def make_generator(self, device:torch.device)->torch.Generator:
+        "Its own, so that drawing negatives disturbs no other randomness; goes on from a loaded state."
+        generator = torch.Generator(device).manual_seed(0)
+        return generator if self.loaded is None else generator.set_state(self.loaded)
 
-    def set_extra_state(self, state):
-        if state is not None: self.generator = torch.Generator().set_state(state)
+    def get_extra_state(self): return self.loaded if self.generator is None else self.generator.get_state()
+
+    def set_extra_state(self, state): self.loaded, self.generator = state, None
