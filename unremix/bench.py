@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'STEPS', 'published_recipe', 'bare_products', 'BenchConfig', 'peak_memory', 'reset_peak', 'measure_loss',
-           'measure_step', 'in_fresh_process', 'summary', 'bench', 'bench_table', 'main']
+           'measure_step', 'child', 'in_fresh_process', 'summary', 'bench', 'bench_table', 'main']
 
-# %% ../nbs/13_benchmark.ipynb #e770d330
+# %% ../nbs/13_benchmark.ipynb #a7775649
 import json
 import math
 import os
@@ -29,7 +29,7 @@ from .pairs import require
 from .train import epoch_steps, resolve, set_up
 from .weights import HCLLoss
 
-# %% ../nbs/13_benchmark.ipynb #fe831ebd
+# %% ../nbs/13_benchmark.ipynb #8f4af8f3
 def published_recipe(z1:Tensor, z2:Tensor, temperature:float=.5, tau_plus:float=.1, beta:float=1.)->Tensor:
     "HCL's loss as published: exponentials, `masked_select`, division (Robinson et al. 2021)."
     b = len(z1)
@@ -47,7 +47,7 @@ def published_recipe(z1:Tensor, z2:Tensor, temperature:float=.5, tau_plus:float=
     rest = ((total - tau_plus*k*positive)/(1-tau_plus)).clamp_min(k*math.exp(-1/temperature))
     return -(positive/(positive + rest)).log().mean()
 
-# %% ../nbs/13_benchmark.ipynb #7bb92066
+# %% ../nbs/13_benchmark.ipynb #c0b94f9f
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z):
@@ -65,7 +65,7 @@ def bare_products(z1:Tensor, z2:Tensor)->Tensor:
     "Only the matrix products that every loss needs, forward and backward; not a loss."
     return _Products.apply(torch.cat([z1, z2]))
 
-# %% ../nbs/13_benchmark.ipynb #3e87eeda
+# %% ../nbs/13_benchmark.ipynb #e261c3b7
 VARIANTS = dict(products=lambda z, h: bare_products(*z), recipe=lambda z, h: published_recipe(*z),
     ntxent=lambda z, h: NTXentLoss()(*z), debiased=lambda z, h: DebiasedNTXentLoss()(*z), hcl=lambda z, h: HCLLoss()(*z),
     unremix=lambda z, h: UnReMixLoss()(*z, hidden=h), unremix_log=lambda z, h: UnReMixLoss(pool='log')(*z, hidden=h))
@@ -101,7 +101,7 @@ def reset_peak()->int: # bytes in use now
     except OSError: pass
     return peak_memory()
 
-# %% ../nbs/13_benchmark.ipynb #793703f4
+# %% ../nbs/13_benchmark.ipynb #c07fcb16
 def measure_loss(name:str, cfg:BenchConfig)->dict:
     "Seconds per call and peak memory of one variant, in this process."
     torch.manual_seed(0)
@@ -125,12 +125,18 @@ def measure_step(name:str, cfg:BenchConfig)->dict:
         seconds.append(time.perf_counter() - tic)
     return dict(seconds=statistics.median(seconds[3:]))
 
-# %% ../nbs/13_benchmark.ipynb #877499fd
+# %% ../nbs/13_benchmark.ipynb #cfc554b0
+def child():
+    "What the fresh process runs: measure the variant and print one line."
+    name, cfg = sys.argv[1], BenchConfig(**json.loads(sys.argv[2]))
+    print(json.dumps((measure_step if name in STEPS else measure_loss)(name, cfg)))
+
+
 def in_fresh_process(name:str, cfg:BenchConfig)->dict:
     "Measure one variant in a process of its own."
     sizes = json.dumps({k: v for k, v in vars(cfg).items() if k != 'out'})
     env = os.environ | ({'OMP_NUM_THREADS': str(cfg.threads)} if cfg.threads else {})
-    done = subprocess.run([sys.executable, '-m', 'unremix.bench', name, sizes], capture_output=True, text=True, env=env)
+    done = subprocess.run([sys.executable, '-c', 'from unremix.bench import child; child()', name, sizes], capture_output=True, text=True, env=env)
     if done.returncode: raise OSError(f'the measurement of {name} failed: {done.stderr.strip().splitlines()[-1]}')
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -174,8 +180,3 @@ def main(args:list[str]):
     quick = dict(batch=256, rounds=1, repeats=2, steps=0, out=Path('runs/bench/quick.json')) if '--quick' in args else {}
     cfg = parse(BenchConfig, [a for a in args if a != '--quick'], 'unremix bench', **quick)
     print(bench_table(bench(cfg)), f'written: {cfg.out}', sep='\n\n')
-
-# %% ../nbs/13_benchmark.ipynb #7e0b04ff
-if __name__ == '__main__':
-    child, sizes = sys.argv[1], BenchConfig(**json.loads(sys.argv[2]))
-    print(json.dumps((measure_step if child in STEPS else measure_loss)(child, sizes)))

@@ -7,7 +7,7 @@ __all__ = ['QUICK', 'PRESETS', 'STRATEGY_TABLE', 'COMMANDS', 'preset_fields', 'T
            'sentence', 'parse', 'run_train', 'run_compare', 'run_evaluate', 'scores_text', 'run_strategies',
            'run_bench', 'usage', 'choose', 'main']
 
-# %% ../nbs/12_command_line.ipynb #09ffccef
+# %% ../nbs/12_command_line.ipynb #22518d7e
 import contextlib, io, logging, sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from .pairs import require
 from .runs import check_folder
 from .train import TrainConfig, resolve, train
 
-# %% ../nbs/12_command_line.ipynb #f65fa236
+# %% ../nbs/12_command_line.ipynb #c50a3cb2
 QUICK = {'limit': 512, 'batch_size': 128, 'epochs': 1, 'log_every': 1}
 PRESETS = { # name: fields that differ from the defaults
     'cifar10-r18-100ep': {'dataset': 'cifar10', 'data_root': 'data', 'encoder': 'resnet18', 'epochs': 100, 'batch_size': 512, 'lr': 1e-3, 'warmup_epochs': 5.},
@@ -27,7 +27,7 @@ PRESETS = { # name: fields that differ from the defaults
     'stl10-r50-400ep':   {'dataset': 'stl10', 'data_root': 'data', 'encoder': 'resnet50', 'epochs': 400, 'batch_size': 256, 'lr': 1e-3, 'image_size': 32},
     'quick':             QUICK}
 
-# %% ../nbs/12_command_line.ipynb #681382da
+# %% ../nbs/12_command_line.ipynb #102df6be
 def preset_fields(args:list[str])->dict: # fields of the configuration
     "What `--preset NAME` and `--quick` set; later arguments win over it."
     fields = {}
@@ -38,7 +38,7 @@ def preset_fields(args:list[str])->dict: # fields of the configuration
             fields |= PRESETS[name]
     return fields | (QUICK if '--quick' in args else {})
 
-# %% ../nbs/12_command_line.ipynb #fe72f701
+# %% ../nbs/12_command_line.ipynb #48ddfacb
 @dataclass(frozen=True)
 class TrainCommand:
     "Train one encoder and score it. The same command on the same folder continues a stopped run."
@@ -60,7 +60,7 @@ class EvaluateCommand:
     "Score a finished run again."
     run:tyro.conf.Positional[Path] # folder of a finished run
 
-# %% ../nbs/12_command_line.ipynb #3d9785e0
+# %% ../nbs/12_command_line.ipynb #3980e034
 def sentence(box:str)->str:
     "The message inside tyro's box on one line."
     lines = [l.strip('╭╮╰╯│─ ') if l.startswith(('│', '╭', '╰')) else l.strip() for l in box.splitlines()]
@@ -72,12 +72,12 @@ def parse(kind:type, args:list[str], prog:str, **default):
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, args=args, prog=prog, default=kind(**default) if default else tyro.MISSING, config=(tyro.conf.FlagCreatePairsOff,))
+            return tyro.cli(kind, args=args, prog=prog, config=(tyro.conf.FlagCreatePairsOff,), **({'default': kind(**default)} if default else {}))
     except SystemExit as stop:
         if not stop.code: raise
     raise ValueError(sentence(box.getvalue()))
 
-# %% ../nbs/12_command_line.ipynb #9753a5cf
+# %% ../nbs/12_command_line.ipynb #cbbc5e6d
 def run_train(args:list[str])->None:
     "Train one encoder and score it."
     command = parse(TrainCommand, args, 'unremix train', config=TrainConfig(**preset_fields(args)))
@@ -101,7 +101,7 @@ def scores_text(scores:dict)->str:
     "Scores of one run, one per line."
     return align_columns([(k, f'{v:.3f}') for k, v in scores.items() if k != 'correct'])
 
-# %% ../nbs/12_command_line.ipynb #caf2dc0a
+# %% ../nbs/12_command_line.ipynb #9b4129dc
 STRATEGY_TABLE = [
     ('name', 'weight of negative j for anchor i (mean 1)', 'knobs', 'source'),
     ('simclr', '1', 'temperature', 'Chen et al. 2020'),
@@ -120,7 +120,7 @@ def run_bench(args:list[str])->None:
     from unremix.bench import main as bench
     bench(args)
 
-# %% ../nbs/12_command_line.ipynb #f7bdf8b9
+# %% ../nbs/12_command_line.ipynb #d4ec671e
 COMMANDS = {'train': run_train, 'compare': run_compare, 'evaluate': run_evaluate, 'bench': run_bench, 'strategies': run_strategies}
 
 def usage()->str:
@@ -133,7 +133,7 @@ def choose(args:list[str])->Callable:
     require(args[0] in COMMANDS, 'command', 'one of ' + ', '.join(COMMANDS), args[0])
     return COMMANDS[args[0]]
 
-# %% ../nbs/12_command_line.ipynb #40f57ce6
+# %% ../nbs/12_command_line.ipynb #3ac39206
 def main(argv:list[str]|None=None)->int: # exit status
     "The `unremix` command: 0 done, 2 one sentence on what is wrong, 130 interrupted."
     logging.getLogger('lightning_fabric').setLevel(logging.WARNING)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .losses import WeightedNTXentLoss
-from .pairs import Contrast, centred, full_precision, is_number, require
+from .pairs import Contrast, full_precision, is_number, require
 from .representativeness import DISTANCES, representativeness, similarity
 from .uncertainty import Indicator, check_uncertainty, prepare_uncertainty, uncertainty
 from .weights import check_beta, hcl, log_share, mean_one
@@ -83,7 +83,7 @@ def by_sum_similarity(contrast:Contrast, beta:float)->Tensor: return by_sum(simi
 
 
 def by_range_similarity(contrast:Contrast, beta:float)->Tensor:
-    c, o = centred(contrast.columns) # cosines up to a constant per row, which changes no range
+    c, o = contrast.shift().shifted # cosines up to a constant per row, which changes no range
     return by_range(Indicator(torch.addmm(-o, c[contrast.anchor_idx], c.T)), contrast)
 
 
@@ -161,8 +161,8 @@ def mixture(
     prepared=None,       # from `prepare_uncertainty`, if it is to be reused
 )->Tensor:               # (a n) log weights
     "UnReMix's weights. Gradient flows through the similarity only, and only with `detach=False`."
-    c = contrast.detach() if knobs.detach else contrast
-    with full_precision(c.logits):
+    with full_precision(contrast.logits):
+        c = (contrast.detach() if knobs.detach else contrast).shift()
         if prepared is None and uses_uncertainty(knobs):
             prepared = prepare_uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature)
         return torch.cat([POOLS[knobs.pool](block, knobs, prepared) for block in c.blocks(ROWS)])

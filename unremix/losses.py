@@ -127,8 +127,8 @@ def label_statistics(
     same = contrast.negative & same_id(true_labels, contrast.anchor_idx, contrast.n_views//2, log_w.shape[1])
     top, some = heaviest(log_w, contrast.k), contrast.k > 0
     def mean_over(share, x): return over_anchors((share*x).sum(1)/share.sum(1).clamp_min(1e-30), some)
-    w, pull = log_w.exp(), (log_w + contrast.logits).masked_fill(~some[:,None], 0.).softmax(1)
-    return dict(false_negative_rate=mean_over(top, same), false_negative_mass=mean_over(w, same), hard_false_negative_mass=mean_over(pull, same),
+    w, push = log_w.exp(), (log_w + contrast.logits).masked_fill(~some[:,None], 0.).softmax(1)
+    return dict(false_negative_rate=mean_over(top, same), false_negative_mass=mean_over(w, same), hard_false_negative_mass=mean_over(push, same),
                 hardness=mean_over(top, contrast.logits*contrast.temperature))
 
 
@@ -216,5 +216,5 @@ class NTXentLoss(WeightedNTXentLoss):
 
 
 class DebiasedNTXentLoss(WeightedNTXentLoss):
-    "NT-Xent with the anchor's own class taken out of the negatives (Chuang et al. 2020). Not the *decoupled* loss."
+    "NT-Xent with the anchor's own class taken out of the negatives (Chuang et al. 2020). Not the *decoupled* loss, which shares its initials."
     def __init__(self, temperature:float=.5, tau_plus:float=.1, **kwargs): super().__init__(uniform, temperature, tau_plus, **kwargs)

@@ -5,35 +5,38 @@
 # %% auto #0
 __all__ = ['ENCODERS', 'conv', 'Residual', 'small', 'resnet', 'make_encoder', 'ProjectionHead', 'Model']
 
-# %% ../nbs/08_encoders.ipynb #2aa3538c
+# %% ../nbs/08_encoders.ipynb #b4ab6ca4
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .pairs import require
 
-# %% ../nbs/08_encoders.ipynb #05adaf98
+# %% ../nbs/08_encoders.ipynb #8c242844
 def conv(c_in:int, c_out:int, size:int, stride:int=1)->nn.Sequential:
     "Convolution without bias and batch normalisation, which has one."
     return nn.Sequential(nn.Conv2d(c_in, c_out, size, stride, size//2, bias=False), nn.BatchNorm2d(c_out))
 
 
 class Residual(nn.Module):
-    "x + two convolutions of it."
-    def __init__(self, channels:int):
+    "A strided convolution, plus its input at half the resolution."
+    def __init__(self, c_in:int, c_out:int):
         super().__init__()
-        self.a, self.b = conv(channels, channels, 3), conv(channels, channels, 3)
+        self.branch, self.new = conv(c_in, c_out, 3, 2), c_out - c_in
 
-    def forward(self, x:Tensor)->Tensor: return (x + self.b(self.a(x).relu())).relu()
+    def forward(self, x:Tensor)->Tensor:
+        shortcut = F.pad(x[:,:,::2,::2], (0, 0, 0, 0, 0, self.new)) # zero channels: no parameters
+        return (self.branch(x) + shortcut).relu()
 
 
 def small(in_channels:int, image_size:int)->nn.Sequential:
-    "About 200,000 parameters; 512 features."
-    net = nn.Sequential(conv(in_channels, 32, 5, 2), nn.ReLU(), conv(32, 64, 3, 2), nn.ReLU(), Residual(64),
-                        conv(64, 128, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    "About 100,000 parameters; 512 features."
+    net = nn.Sequential(conv(in_channels, 32, 5, 2), nn.ReLU(), conv(32, 64, 3, 2), nn.ReLU(), Residual(64, 128),
+                        nn.AdaptiveAvgPool2d(2), nn.Flatten())
     net.out_dim = 512
     return net
 
-# %% ../nbs/08_encoders.ipynb #d7352e76
+# %% ../nbs/08_encoders.ipynb #15129b66
 def resnet(name:str, in_channels:int, image_size:int)->nn.Module:
     "torchvision's ResNet without its classifier, with the stem that fits the image."
     import torchvision.models
@@ -59,7 +62,7 @@ def make_encoder(
     require(isinstance(image_size, int) and image_size >= 8, 'image_size', 'a whole number of pixels ≥ 8', image_size)
     return ENCODERS[name](in_channels, image_size)
 
-# %% ../nbs/08_encoders.ipynb #30bbe957
+# %% ../nbs/08_encoders.ipynb #ed1a845b
 class ProjectionHead(nn.Module):
     "Linear – BatchNorm – ReLU – Linear; hands out the last layer's input."
     def __init__(self,

@@ -29,11 +29,11 @@ def full_precision(
 def unit_norm(
     z_raw:Tensor # (n d) embeddings of any norm
 )->tuple[Tensor, Tensor]: # (n d) unit norm and (n) norms, in float32 or float64; a zero vector's norm is inf
-    "Direction and length of each embedding; a zero vector stays zero and gets no gradient."
+    "Direction and length of each embedding; a vector shorter than the floor becomes zero and gets no gradient."
     z_raw = z_raw if z_raw.dtype == torch.float64 else z_raw.float()
     norm = torch.linalg.vector_norm(z_raw, dim=1)
     zero = norm <= NORM_FLOOR
-    z = torch.where(zero[:,None], z_raw.detach()/NORM_FLOOR, z_raw/torch.where(zero, 1., norm)[:,None])
+    z = torch.where(zero[:,None], 0., z_raw/torch.where(zero, 1., norm)[:,None])
     return z, torch.where(zero, math.inf, norm).detach()
 
 # %% ../nbs/01_pairs.ipynb #f7ad9275
@@ -84,15 +84,21 @@ class Contrast:
     n_views: int           # how many columns are in-batch views
     temperature: float
     all_others: bool       # every column except the anchor and its positive is a negative
+    shifted: tuple|None = None # `centred` of the columns, where it is used more than once
 
     @property
     def positive(self)->Tensor: # (a n) bool
         return torch.arange(len(self.columns), device=self.logits.device) == self.positive_idx[:,None]
 
+    def shift(self)->'Contrast':
+        "The same with `centred` computed, so that blocks of rows need not compute it again."
+        return self if self.shifted else replace(self, shifted=centred(self.columns))
+
     def detach(self)->'Contrast':
         "The same numbers without gradient."
         return replace(self, logits=self.logits.detach(), positive_logit=self.positive_logit.detach(),
-                       rows=self.rows.detach(), columns=self.columns.detach())
+                       rows=self.rows.detach(), columns=self.columns.detach(),
+                       shifted=self.shifted and tuple(x.detach() for x in self.shifted))
 
     def __getitem__(self, rows:slice)->'Contrast':
         "A block of anchors against all candidates."

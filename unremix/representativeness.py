@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor
-from .pairs import Contrast, centred
+from .pairs import Contrast
 from .uncertainty import Indicator
 
 # %% ../nbs/05_similarity_and_representativeness.ipynb #110779e4
@@ -34,7 +34,7 @@ def mean_cosine_distance(
     contrast:Contrast
 )->Tensor: # (a n) in [0, 2] on negatives; meaningless elsewhere
     "Mean of 1 − cosine to the anchor's other negatives (`'cosine'`); 1 if there are none."
-    k, (c, o) = contrast.k[:,None], centred(contrast.columns)
+    k, (c, o) = contrast.k[:,None], contrast.shift().shifted
     sums = over_negatives(torch.cat([c, o[:,None]], 1), contrast)
     itself = 2*o - c.square().sum(1) # k = j: 0, but 1 for a zero vector
     total = torch.addmm(sums[:,-1:] - itself, -sums[:,:-1], c.T) + k*o

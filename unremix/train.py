@@ -7,7 +7,7 @@ __all__ = ['STRATEGIES', 'OPTIMIZERS', 'PRECISIONS', 'ACCELERATORS', 'LIMITS', '
            'lr_at', 'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model', 'auto_precision', 'resolve',
            'set_up', 'epoch_steps', 'Log', 'check_finite', 'fit', 'facts', 'train']
 
-# %% ../nbs/09_train.ipynb #30fda7b5
+# %% ../nbs/09_train.ipynb #230986e6
 import dataclasses, json, math, resource, time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from .pairs import require
 from .runs import check_folder, claim_folder, code_version, cut_log, restore, save_checkpoint, write_json
 from .weights import HCLLoss
 
-# %% ../nbs/09_train.ipynb #c9c8f7d8
+# %% ../nbs/09_train.ipynb #533a357f
 class Supervised(nn.Module):
     "Cross-entropy of class logits, called like the contrastive losses: the baseline that may see labels."
     def forward(self, z1, z2, hidden=None, true_labels=None, return_stats=False):
@@ -32,7 +32,7 @@ class Supervised(nn.Module):
         loss = nn.functional.cross_entropy(logits, y)
         return (loss, {'accuracy': (logits.argmax(1) == y).float().mean()}) if return_stats else loss
 
-# %% ../nbs/09_train.ipynb #1afda6e1
+# %% ../nbs/09_train.ipynb #5e405f4c
 def _given(cfg, *names)->dict: return {k: getattr(cfg, k) for k in names if getattr(cfg, k) is not None}
 
 STRATEGIES = {
@@ -40,7 +40,7 @@ STRATEGIES = {
     'debiased':   lambda c: DebiasedNTXentLoss(c.temperature, **_given(c, 'tau_plus')),
     'hcl':        lambda c: HCLLoss(c.temperature, beta=c.beta, **_given(c, 'tau_plus', 'detach_weights')),
     'unremix':    lambda c: UnReMixLoss(c.temperature, **_given(c, 'tau_plus', 'mix', 'beta', 'kappa', 'uncertainty',
-        'uncertainty_temperature', 'normalize', 'pool', 'select', 'k_keep', 'detach_weights')),
+        'uncertainty_temperature', 'distance', 'normalize', 'pool', 'select', 'k_keep', 'detach_weights')),
     'supervised': lambda c: Supervised()}
 OPTIMIZERS = {
     'adam':  lambda p, c: torch.optim.Adam(p, c.lr, weight_decay=c.weight_decay),
@@ -49,7 +49,7 @@ OPTIMIZERS = {
 PRECISIONS = 'auto', '32-true', 'bf16-mixed', '16-mixed'
 ACCELERATORS = 'auto', 'cpu', 'cuda', 'mps'
 
-# %% ../nbs/09_train.ipynb #aee1b859
+# %% ../nbs/09_train.ipynb #3a126ca7
 @dataclass(frozen=True)
 class TrainConfig:
     "One training run: data, encoder, strategy, schedules, optimiser, device."
@@ -69,6 +69,7 @@ class TrainConfig:
     kappa:tuple[float,float]=(1.,1.)        # unremix: sharpness of uncertainty and representativeness, 0 or more
     uncertainty:str='norm'                  # unremix: norm, influence, boundary, entropy or overlap
     uncertainty_temperature:float|None=None # unremix: temperature of the pseudo-task, above 0; None = temperature
+    distance:str='cosine'                   # unremix: cosine or euclidean, of representativeness
     normalize:str='softmax'                 # unremix: softmax, sum or minmax
     pool:str='linear'                       # unremix: linear or log
     select:str|None=None                    # unremix: top or sample keep k_keep negatives; None weighs all
@@ -78,8 +79,8 @@ class TrainConfig:
     tau_plus_end:float|None=None            # tau_plus at the last step; None = constant
     beta_end:float|None=None                # beta at the last step; None = constant
     anneal_steps:int|None=None              # schedules move in this many jumps (9 in HCL's code); None = at every step
-    epochs:int=3                            # passes over the training images, 1 or more
-    batch_size:int=256                      # images per step, 2 or more; each gives two views
+    epochs:int=6                            # passes over the training images, 1 or more
+    batch_size:int=128                      # images per step, 2 or more; each gives two views
     optimizer:str='adam'                    # adam, adamw or sgd (momentum .9)
     lr:float=2e-3                           # peak learning rate, above 0
     weight_decay:float=1e-6                 # 0 or more
@@ -94,7 +95,7 @@ class TrainConfig:
 
     def __post_init__(self): check_config(self)
 
-# %% ../nbs/09_train.ipynb #82dbc337
+# %% ../nbs/09_train.ipynb #9a83d994
 _finite = lambda v: 0 <= v < math.inf
 _above = lambda v: 0 < v < math.inf
 _count = lambda v: v >= 1
@@ -108,7 +109,7 @@ LIMITS = { # field: (what holds, in words)
     'clip_grad': (_above, 'a finite number above 0'), 'seed': (lambda v: 0 <= v < 2**31, 'between 0 and 2**31-1'),
     'log_every': (_count, '1 or more')}
 
-# %% ../nbs/09_train.ipynb #efed069e
+# %% ../nbs/09_train.ipynb #088dede3
 def check_config(cfg)->None:
     "Raise `ValueError` for the first field outside its limits; the losses check their own."
     for name, (holds, allowed) in LIMITS.items():
@@ -120,7 +121,7 @@ def check_config(cfg)->None:
     require(cfg.devices == 1, 'devices', '1 (several devices come with a later release)', cfg.devices)
     STRATEGIES[cfg.strategy](cfg)
 
-# %% ../nbs/09_train.ipynb #f0e631ab
+# %% ../nbs/09_train.ipynb #e17a852d
 def lr_at(
     step:int,      # 0 to total-1
     total:int,     # steps of the run
@@ -131,7 +132,7 @@ def lr_at(
     if step < warmup: return peak*(step+1)/warmup
     return peak*.5*(1 + math.cos(math.pi*(step-warmup)/max(1, total-warmup)))
 
-# %% ../nbs/09_train.ipynb #9461024d
+# %% ../nbs/09_train.ipynb #4bb50528
 def scheduled(
     start:float,          # value at the first step
     end:float|None,       # value at the last step; None = constant
@@ -143,7 +144,7 @@ def scheduled(
     if steps: progress = min(int(progress*(steps+1)), steps)/steps
     return start*(1-progress) + end*progress # exact at both ends
 
-# %% ../nbs/09_train.ipynb #24c6577f
+# %% ../nbs/09_train.ipynb #95f196d1
 def assign_schedules(run, step:int)->dict:
     "Set learning rate, temperature, tau_plus and beta for a step; return them."
     cfg, total = run.cfg, run.steps*run.cfg.epochs
@@ -154,7 +155,7 @@ def assign_schedules(run, step:int)->dict:
         setattr(run.criterion, name, now[name])
     return now
 
-# %% ../nbs/09_train.ipynb #8d55b00a
+# %% ../nbs/09_train.ipynb #fb73b697
 @dataclass
 class Run:
     "What a training step needs."
@@ -168,12 +169,12 @@ class Run:
     steps:int           # per epoch
     start:dict          # first value of each scheduled attribute
 
-# %% ../nbs/09_train.ipynb #7d82f6ad
+# %% ../nbs/09_train.ipynb #0c35b151
 class Classifier(nn.Linear):
     "Linear head of the supervised baseline: class logits, and its own input as `hidden`."
     def forward(self, h): return super().forward(h), h
 
-# %% ../nbs/09_train.ipynb #a54cf608
+# %% ../nbs/09_train.ipynb #c1f5445d
 def make_model(cfg:TrainConfig, images:Images)->Model:
     "Encoder f, then head g; the same weights for every contrastive strategy of a seed."
     torch.manual_seed(cfg.seed)
@@ -182,20 +183,20 @@ def make_model(cfg:TrainConfig, images:Images)->Model:
     else: head = ProjectionHead(encoder.out_dim, cfg.head_hidden, cfg.head_out)
     return Model(encoder, head)
 
-# %% ../nbs/09_train.ipynb #2f33e29b
+# %% ../nbs/09_train.ipynb #0539886f
 def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
     "bf16-mixed where the processor multiplies bfloat16 in hardware, else 32-true."
     fast_cpu = any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == 'cuda' else device.type == 'cpu' and fast_cpu
     return 'bf16-mixed' if fast else '32-true'
 
-# %% ../nbs/09_train.ipynb #b1f1bf59
+# %% ../nbs/09_train.ipynb #a7a29892
 def resolve(cfg:TrainConfig)->TrainConfig:
     "Replace 'auto' by what this machine gets, so that the run folder says what was done."
     if cfg.precision != 'auto': return cfg
     return dataclasses.replace(cfg, precision=auto_precision(Fabric(accelerator=cfg.accelerator, devices=1).device))
 
-# %% ../nbs/09_train.ipynb #57a14cae
+# %% ../nbs/09_train.ipynb #5d664a4d
 def set_up(cfg:TrainConfig)->Run:
     "Load the data and build everything a step needs; touches no file of the run."
     images = load_dataset(cfg.dataset, 'train', cfg.data_root, cfg.limit, cfg.image_size)
@@ -209,7 +210,7 @@ def set_up(cfg:TrainConfig)->Run:
     images = dataclasses.replace(images, x=images.x.to(fabric.device), y=images.y.to(fabric.device))
     return Run(cfg, images, Augment.for_images(images, cfg.augment_strength).to(fabric.device), fabric, model, optimizer, criterion, len(images.x)//cfg.batch_size, start)
 
-# %% ../nbs/09_train.ipynb #7869e79a
+# %% ../nbs/09_train.ipynb #afe209cf
 def epoch_steps(run:Run, epoch:int)->Iterator[tuple]: # (step, loss (), values of the log)
     "Train for one epoch, one step per iteration; everything random follows from (seed, epoch)."
     cfg = run.cfg
@@ -230,7 +231,7 @@ def epoch_steps(run:Run, epoch:int)->Iterator[tuple]: # (step, loss (), values o
         if log_now: values |= {k: v.item() for k, v in stats.items()}
         yield step, loss.detach(), values
 
-# %% ../nbs/09_train.ipynb #dcade60c
+# %% ../nbs/09_train.ipynb #b56bf939
 class Log:
     "Lines of log.jsonl, and the figures beside the progress bar."
     def __init__(self, path:Path, bar:tqdm):
@@ -244,7 +245,7 @@ class Log:
         short = {'loss': 'loss', 'images_per_s': 'img/s', 'clamped_fraction': 'clamped', 'effective_negatives': 'effective'}
         self.bar.set_postfix_str(', '.join(f'{v} {line[k]:.4g}' for k, v in short.items() if k in line))
 
-# %% ../nbs/09_train.ipynb #35c9ceaf
+# %% ../nbs/09_train.ipynb #108f4f9a
 def check_finite(step:int, loss:Tensor, values:dict, checkpoint:Path)->None:
     "Stop a run whose loss is no longer a number."
     if loss.isfinite(): return
@@ -252,7 +253,7 @@ def check_finite(step:int, loss:Tensor, values:dict, checkpoint:Path)->None:
     last = f'the last good state is {str(checkpoint)!r}' if checkpoint.exists() else 'there is no checkpoint yet'
     raise FloatingPointError(f'loss is {loss.item()} at step {step} ({seen}); {last}: lower lr, raise temperature or clip the gradient')
 
-# %% ../nbs/09_train.ipynb #d63fca24
+# %% ../nbs/09_train.ipynb #e8774f1c
 def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, seconds, loss
     "Train the epochs that are left; log some steps, save a checkpoint after each epoch."
     checkpoint, log, start = out/'checkpoint.pt', Log(out/'log.jsonl', bar), time.perf_counter() - state['seconds']
@@ -266,7 +267,7 @@ def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, seconds, loss
         save_checkpoint(checkpoint, run, **state)
     return state
 
-# %% ../nbs/09_train.ipynb #9cae161a
+# %% ../nbs/09_train.ipynb #cbd2eb53
 def facts(run:Run, seconds:float, loss:float)->dict:
     "What a result says about how it was made."
     cuda = run.fabric.device.type == 'cuda'
@@ -275,7 +276,7 @@ def facts(run:Run, seconds:float, loss:float)->dict:
             'peak_memory_mb': round(peak/2**20), 'device': torch.cuda.get_device_name() if cuda else str(run.fabric.device),
             'threads': torch.get_num_threads(), 'code': code_version(), 'torch': torch.__version__}
 
-# %% ../nbs/09_train.ipynb #ecbaca7a
+# %% ../nbs/09_train.ipynb #9c67f147
 def train(
     cfg:TrainConfig,
     out:Path,                  # run folder: made, continued, or read if finished

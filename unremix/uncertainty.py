@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .pairs import Contrast, centred, is_number, require
+from .pairs import Contrast, is_number, require
 
 # %% ../nbs/04_uncertainty.ipynb #84760c12
 def pseudo_logits(
@@ -24,7 +24,7 @@ def pseudo_logits(
     candidates:slice=slice(None), # which columns of the contrast
 )->Tensor:                        # (c v) logits over the in-batch views, up to a constant per row; own view at the lowest float
     "Every candidate asks which in-batch view shows its image."
-    c, o = centred(contrast.columns)
+    c, o = contrast.shift().shifted
     idx, v = torch.arange(len(c), device=c.device), contrast.n_views
     own = idx[candidates][:,None] == idx[:v]
     logits = torch.addmm(-o[:v]/temperature, c[candidates]/temperature, c[:v].T)
@@ -40,7 +40,8 @@ def sphere_gradient(
     temperature:float, # > 0
 )->Tensor:             # (n d) (I − z zᵀ) Σ_k (p_j(k) − 1[k = ŷ_j]) z_k: the gradient without its scale
     "Gradient of the pseudo-task on the sphere (descent moves the view the other way, towards its best guess); length in [0, 2]."
-    views, blocks = centred(contrast.columns)[0][:contrast.n_views], [] # p sums to one: a shift of the views drops out
+    contrast, blocks = contrast.shift(), []
+    views = contrast.shifted[0][:contrast.n_views] # p sums to one: a shift of the views drops out
     for lo in range(0, len(contrast.columns), BLOCK):
         logits = pseudo_logits(contrast, temperature, slice(lo, lo+BLOCK))
         v = logits.softmax(1) @ views - views[logits.argmax(1)]
@@ -98,7 +99,7 @@ def posterior_entropy(
     temperature:float, # > 0
 )->Tensor:             # (n) nats, in [0, log v]
     "Entropy of each candidate's answer (`'entropy'`)."
-    blocks = []
+    contrast, blocks = contrast.shift(), []
     for lo in range(0, len(contrast.columns), BLOCK):
         log_p = pseudo_logits(contrast, temperature, slice(lo, lo+BLOCK)).log_softmax(1)
         blocks.append(-(log_p.exp()*log_p.clamp_min(torch.finfo(log_p.dtype).min/2)).sum(1)) # 0·(−big) is 0, 0·(−inf) is not
@@ -129,7 +130,7 @@ def boundary(
     nothing:None=None, # needs no preparation
 )->Tensor:             # (a n) in [−1/2, 0]
     "Nearness to the anchor's own decision boundary, less one half (`'boundary'`)."
-    c, o = centred(contrast.columns)
+    c, o = contrast.shift().shifted
     cos = torch.addmm(-o, c[contrast.anchor_idx], c.T) # up to a constant per row, which cancels
     positive = cos.gather(1, contrast.positive_idx[:,None])
     mean_negative = (cos*contrast.negative).sum(1, keepdim=True)/contrast.k.clamp_min(1)[:,None]
@@ -173,7 +174,7 @@ def prepare_uncertainty(
 ):                                # what `uncertainty` needs of all candidates
     "Once per step: everything that does not depend on the anchor."
     check_uncertainty(kind, temperature)
-    c, t = contrast.detach(), temperature or contrast.temperature
+    c, t = contrast.detach().shift(), temperature or contrast.temperature
     unit = gradient_scale(c, t).mean() if kind == 'norm' else UNCERTAINTIES[kind].unit
     return UNCERTAINTIES[kind].prepare(c, t), unit
 

@@ -21,7 +21,7 @@ def log_share(
     scores:Tensor,   # (a n) the higher, the more weight; finite
     negative:Tensor, # (a n) bool
     k:Tensor,        # (a) number of negatives
-)->Tensor:           # (a n) log of shares that sum to 1 over an anchor's negatives, −inf elsewhere
+)->Tensor:           # (a n) log of shares that sum to 1 over an anchor's negatives, −inf elsewhere; flat in a row that has none
     "Softmax over the negatives only."
     # −inf is put on after all arithmetic on scores (0·inf is NaN), and not in a row that has no negative
     off = torch.where(k > 0, -math.inf, 0.).to(scores.dtype)[:,None]
