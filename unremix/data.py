@@ -138,6 +138,7 @@ def find_folder(split:str, data_root)->tuple[Path, Path]: # the part asked for, 
     require(data_root is not None, 'data_root', 'a folder with train/<class>/ and test/<class>/ for imagefolder', None)
     names, root = (['train'] if split == 'train' else ['test', 'val']), Path(data_root)
     found = [root/n for n in names if (root/n).is_dir()]
+    if not root.is_dir(): raise DatasetMissing(f'{root} is no folder: imagefolder reads its train/<class>/ and test/<class>/')
     if not found: raise DatasetMissing(f'{root} has no folder {" or ".join(names)}: imagefolder reads train/<class>/ and test/<class>/')
     return found[0], root/'train' if (root/'train').is_dir() else found[0]
 
