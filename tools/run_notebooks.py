@@ -31,7 +31,7 @@ def clean(
     nb # notebook as read by `read_nb`; changed in place
 ):   # the same notebook
     "What `nbdev_clean` does, and one spelling of the notebook's metadata."
-    clean_nb(nb)
+    clean_nb(nb, allowed_cell_metadata_keys=['jupyter'])  # folded solutions; settings.ini tells nbdev_clean the same
     nb['metadata'] = {k: v for k, v in nb['metadata'].items() if k != 'jupytext'} | {'kernelspec': dict(KERNEL)}
     return nb
 
