@@ -4,10 +4,12 @@ OUT ?= runs/compare
 NB ?=
 ARGS ?=
 
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help run test lab bench prepare clean
+.PHONY: help run test docs browser lab bench prepare clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +18,7 @@ help: ## this list
 # What is already there is kept if it satisfies settings.ini: put your own build of PyTorch into .venv first.
 $(STAMP): settings.ini setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs,bench]'
 	touch $@
 
 run: $(STAMP) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')
@@ -24,6 +26,12 @@ run: $(STAMP) ## compare the strategies on the embedded images (OUT=folder, ARGS
 
 test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(STAMP) ## the site, into _docs
+	$(BIN)/python tools/build_site.py
+
+browser: ## what the browser tests need, with the system's package manager (otherwise they are skipped)
+	command -v chromium || command -v google-chrome || $(SUDO) apt-get install -y chromium
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs

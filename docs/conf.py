@@ -1,0 +1,24 @@
+"Sphinx's configuration of the site; names and version come from settings.ini."
+import os
+from nbdev.config import get_config
+
+settings = get_config(path=os.environ.get('SITE_ROOT', '.'))
+project, author, release = settings.title, settings.author, settings.version
+copyright = settings.copyright
+extensions = ['myst_nb', 'sphinx_design', 'sphinx_copybutton']
+exclude_patterns = ['notebooks']
+
+nb_execution_mode = 'off'  # outputs are the committed ones
+nb_render_markdown_format = 'myst'
+myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist']
+myst_heading_anchors = 4
+numfig = True
+math_eqref_format = 'Eq. {number}'
+mathjax_path = 'mathjax/tex-chtml.js'  # put into static/ by tools/build_site.py: pages must not ask another host
+
+html_theme = 'furo'
+html_title = project
+html_static_path = ['static']
+html_css_files, html_js_files = ['site.css'], ['site.js']
+html_copy_source = False
+html_show_sourcelink = False  # it would show Sphinx's dialect; every page links to the notebook itself

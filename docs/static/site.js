@@ -1,0 +1,20 @@
+// What scrolls can be reached and scrolled with the keyboard.
+function reachable() {
+  for (const e of document.querySelectorAll('pre, .table-wrapper'))
+    e.scrollWidth > e.clientWidth ? e.setAttribute('tabindex', 0) : e.removeAttribute('tabindex');
+}
+addEventListener('load', reachable);
+addEventListener('resize', reachable);
+document.addEventListener('toggle', reachable, true);
+
+// Sphinx makes captions of the navigation headings and forgets their level.
+addEventListener('DOMContentLoaded', () => {
+  for (const e of document.querySelectorAll('p.caption[role=heading]')) e.setAttribute('aria-level', 2);
+});
+
+// Sphinx shows the text at a result's anchor, and stumbles where there is none, as at index entries: then the page's beginning.
+addEventListener('DOMContentLoaded', () => {
+  if (typeof Search === 'undefined') return;
+  const summary = Search.makeSearchSummary;
+  Search.makeSearchSummary = (page, words, anchor) => summary(page, words, anchor) ?? summary(page, words, '') ?? document.createElement('p');
+});
