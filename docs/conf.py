@@ -17,6 +17,7 @@ math_eqref_format = 'Eq. {number}'
 mathjax_path = 'mathjax/tex-chtml.js'  # put into static/ by tools/build_site.py: pages must not ask another host
 
 html_theme = 'furo'
+pygments_dark_style = 'github-dark'  # the theme's own underlines module names as if they were links
 html_title = project
 html_static_path = ['static']
 html_css_files, html_js_files = ['site.css'], ['site.js']

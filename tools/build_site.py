@@ -4,7 +4,7 @@ Nothing is executed (outputs are the committed ones) and nothing is fetched (Mat
 With SITE_REPOSITORY=owner/name in the environment pages link to that repository and to Colab; without it no page links
 to a place that may not exist.
 """
-import ast, json, os, re, shutil, subprocess, sys
+import ast, base64, json, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
 
@@ -21,7 +21,7 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'exercises')],
     'Library': ['[0-9]*', 'names'],
-    'Experiments': ['experiments/*']}
+    'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 
 def page_name(path):
@@ -60,6 +60,11 @@ def code_cell(cell, source, suffix='', **metadata):
     outputs = [] if suffix else cell.get('outputs', [])
     return dict(cell_type='code', id=cell.id + suffix, metadata=metadata, source=source, outputs=outputs, execution_count=None)
 
+def is_wide(cell):
+    "Whether a picture is much wider than high; its size stands in the header of a PNG."
+    pictures = [base64.b64decode(''.join(o['data']['image/png'])[:32]) for o in cell.get('outputs', []) if 'image/png' in o.get('data', {})]
+    return any(int.from_bytes(p[16:20], 'big') > 2.5*int.from_bytes(p[20:24], 'big') for p in pictures)
+
 def shown(cell):
     "A cell of the story, with its figure, caption and alternative text."
     value = {k: v.strip('"') for k, v in re.findall(r'^#\|\s*([\w-]+):\s*(.*?)\s*$', cell.source, re.M)}
@@ -67,7 +72,7 @@ def shown(cell):
                                  ('code-fold', 'true'): 'hide-input'}.items() if key in value.items()]
     mystnb = {}
     if 'fig-cap' in value: mystnb['figure'] = {'caption': value['fig-cap'], 'name': value.get('label', cell.id)}
-    if 'fig-alt' in value: mystnb['image'] = {'alt': value['fig-alt']}
+    if 'fig-alt' in value: mystnb['image'] = {'alt': value['fig-alt']} | ({'classes': 'wide'} if is_wide(cell) else {})
     if 'code-summary' in value: mystnb |= dict.fromkeys(('code_prompt_show', 'code_prompt_hide'), value['code-summary'])
     return code_cell(cell, re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n'), tags=tags, mystnb=mystnb)
 

@@ -1,6 +1,6 @@
 // What scrolls can be reached and scrolled with the keyboard.
 function reachable() {
-  for (const e of document.querySelectorAll('pre, .table-wrapper'))
+  for (const e of document.querySelectorAll('pre, .table-wrapper, .cell_output'))
     e.scrollWidth > e.clientWidth ? e.setAttribute('tabindex', 0) : e.removeAttribute('tabindex');
 }
 addEventListener('load', reachable);
