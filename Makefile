@@ -31,7 +31,7 @@ docs: $(STAMP) ## the site, into _docs
 	$(BIN)/python tools/build_site.py
 
 browser: ## what the browser tests need, with the system's package manager (otherwise they are skipped)
-	command -v chromium || command -v google-chrome || $(SUDO) apt-get install -y chromium
+	command -v chromium || command -v google-chrome || { $(SUDO) apt-get update && $(SUDO) apt-get install -y chromium; }
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs
