@@ -7,6 +7,7 @@ ARGS ?=
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 BIN := .venv/bin
+PACKAGE := .venv/package
 STAMP := .venv/installed
 
 .PHONY: help run test docs browser lab bench prepare clean
@@ -14,14 +15,18 @@ STAMP := .venv/installed
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-# Written last, so that a failed install is tried again; a folder alone would count as done.
+# Stamps are written last, so that a failed install is tried again; a folder alone would count as done.
 # What is already there is kept if it satisfies settings.ini: put your own build of PyTorch into .venv first.
-$(STAMP): settings.ini setup.py
+$(PACKAGE): settings.ini setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e .
+	touch $@
+
+$(STAMP): $(PACKAGE)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs,bench]'
 	touch $@
 
-run: $(STAMP) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')
+run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')
 	$(BIN)/unremix compare --out $(OUT) $(ARGS)
 
 test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
@@ -36,7 +41,7 @@ browser: ## what the browser tests need, with the system's package manager (othe
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs
 
-bench: $(STAMP) ## time and memory of the losses; leave the machine alone meanwhile
+bench: $(PACKAGE) ## time and memory of the losses; leave the machine alone meanwhile
 	$(BIN)/unremix bench $(ARGS)
 
 prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/07_views.ipynb' for some), clean, README
