@@ -1,8 +1,9 @@
 "Sphinx's configuration of the site; names and version come from settings.ini."
-import os
+from pathlib import Path
+
 from nbdev.config import get_config
 
-settings = get_config(path=os.environ.get('SITE_ROOT', '.'))
+settings = get_config(path=Path(__file__).parent)
 project, author, release = settings.title, settings.author, settings.version
 copyright = settings.copyright
 extensions = ['myst_nb', 'sphinx_design', 'sphinx_copybutton']
@@ -10,7 +11,7 @@ exclude_patterns = ['notebooks']
 
 nb_execution_mode = 'off'  # outputs are the committed ones
 nb_render_markdown_format = 'myst'
-myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist']
+myst_enable_extensions = ['dollarmath', 'colon_fence']
 myst_heading_anchors = 4
 numfig = True
 math_eqref_format = 'Eq. {number}'

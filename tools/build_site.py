@@ -13,6 +13,7 @@ from nbdev.doclinks import NbdevLookup
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
 
+from readme import code_of, is_on, option
 from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,9 +57,8 @@ def to_myst(text, folder, site, lookup):
 
 def markdown_cell(cell, text, suffix=''): return dict(cell_type='markdown', id=cell.id + suffix, metadata={}, source=text)
 
-def code_cell(cell, source, suffix='', **metadata):
-    outputs = [] if suffix else cell.get('outputs', [])
-    return dict(cell_type='code', id=cell.id + suffix, metadata=metadata, source=source, outputs=outputs, execution_count=None)
+def code_cell(cell, source, suffix='', outputs=(), **metadata):
+    return dict(cell_type='code', id=cell.id + suffix, metadata=metadata, source=source, outputs=list(outputs), execution_count=None)
 
 def is_wide(cell):
     "Whether a picture is much wider than high; its size stands in the header of a PNG."
@@ -67,24 +67,22 @@ def is_wide(cell):
 
 def shown(cell):
     "A cell of the story, with its figure, caption and alternative text."
-    value = {k: v.strip('"') for k, v in re.findall(r'^#\|\s*([\w-]+):\s*(.*?)\s*$', cell.source, re.M)}
-    tags = [tag for key, tag in {('echo', 'false'): 'remove-input', ('output', 'false'): 'remove-output',
-                                 ('code-fold', 'true'): 'hide-input'}.items() if key in value.items()]
-    mystnb = {}
-    if 'fig-cap' in value: mystnb['figure'] = {'caption': value['fig-cap'], 'name': value.get('label', cell.id)}
-    if 'fig-alt' in value: mystnb['image'] = {'alt': value['fig-alt']} | ({'classes': 'wide'} if is_wide(cell) else {})
-    if 'code-summary' in value: mystnb |= dict.fromkeys(('code_prompt_show', 'code_prompt_hide'), value['code-summary'])
-    return code_cell(cell, re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n'), tags=tags, mystnb=mystnb)
+    tags = [tag for name, tag in (('echo', 'remove-input'), ('output', 'remove-output')) if not is_on(cell, name)]
+    if option(cell, 'code-fold') == 'true': tags.append('hide-input')
+    caption, alt, summary, mystnb = *(option(cell, name) for name in ('fig-cap', 'fig-alt', 'code-summary')), {}
+    if caption: mystnb['figure'] = {'caption': caption, 'name': option(cell, 'label', cell.id)}
+    if alt: mystnb['image'] = {'alt': alt} | ({'classes': 'wide'} if is_wide(cell) else {})
+    if summary: mystnb |= {'code_prompt_show': summary, 'code_prompt_hide': summary}
+    return code_cell(cell, code_of(cell), outputs=cell.get('outputs', []), tags=tags, mystnb=mystnb)
 
 def convert(cell, myst):
     "One cell of a notebook as a list of MyST cells; an exported one gets a heading per public name."
     found = directives(cell).keys()
-    is_out = found & HIDDEN or re.search(r'^#\|\s*include:\s*false', cell.source, re.M) or 'nbdev_export()' in cell.source
+    is_out = found & HIDDEN or not is_on(cell, 'include') or 'nbdev_export()' in cell.source
     if cell.cell_type == 'raw' or is_out or not cell.source.strip(): return []
     if cell.cell_type == 'markdown': return [markdown_cell(cell, myst(cell.source))]
     if not found & {'export', 'exports'}: return [shown(cell)]
-    code = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M)
-    return [c for i, (names, _, part) in enumerate(parts(code)) for c in (
+    return [c for i, (names, _, part) in enumerate(parts(code_of(cell))) for c in (
         markdown_cell(cell, '\n\n'.join(f'{index_entry(name)}### `{name}`' for name in names), f'-h{i}'), code_cell(cell, part, f'-{i}'))]
 
 def how_to_run(path, repository):
@@ -118,7 +116,7 @@ def name_table(paths):
     text = '---\nnosearch: true\n---\n\n# All names\n\n*Every public name, and the page that derives it.*\n'
     for path in paths:
         nb = NBProcessor(ROOT/'nbs'/path, FrontmatterProc, rm_directives=False, process=True).nb
-        cells = [c.source for c in nb.cells if c.cell_type == 'code' and directives(c).keys() & {'export', 'exports'}]
+        cells = [code_of(c) for c in nb.cells if c.cell_type == 'code' and directives(c).keys() & {'export', 'exports'}]
         rows = [f'| [`{n}`](/{page_name(path)}.ipynb#{n.lower()}) | {doc} |' for code in cells for names, doc, _ in parts(code) for n in names]
         if rows: text += f"\n## {nb.frontmatter_['title']}\n\n| name | |\n|---|---|\n" + '\n'.join(rows) + '\n'
     return text
@@ -146,7 +144,7 @@ def write_sources(out, repository=None):
     for path in paths:
         page = convert_page(path, cfg.doc_host + cfg.doc_baseurl, lookup, repository)
         if path.stem == 'index':
-            trees = '\n\n'.join(toctree(caption, *row) for caption, row in ((c, (p, pages)) for c, p in NAVIGATION.items()))
+            trees = '\n\n'.join(toctree(caption, listed, pages) for caption, listed in NAVIGATION.items())
             page['cells'].append(dict(page['cells'][0], id='toctrees', source=trees))
         (target := out/(page_name(path) + '.ipynb')).parent.mkdir(exist_ok=True, parents=True)
         target.write_text(json.dumps(page), encoding='utf-8')

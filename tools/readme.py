@@ -25,10 +25,11 @@ def option(cell, name, default=''):
 
 def is_on(cell, name): return option(cell, name, 'true').lower() != 'false'
 
-def show_code(cell):
+def code_of(cell):
     "The cell's code without its directives."
-    code = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
-    return [f'``` python\n{code}\n```'] if code else []
+    return re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
+
+def show_code(cell): return [f'``` python\n{code_of(cell)}\n```'] if code_of(cell) else []
 
 def show_output(cell, output, pictures):
     "One output as markdown; a picture is put into `pictures`, by its path."
