@@ -78,7 +78,7 @@ class TrainConfig:
     temperature_end:float|None=None         # temperature at the last step; None = constant
     tau_plus_end:float|None=None            # tau_plus at the last step; None = constant
     beta_end:float|None=None                # beta at the last step; None = constant
-    anneal_steps:int|None=None              # schedules move in this many jumps (9 in HCL's code); None = at every step
+    anneal_steps:int|None=None              # schedules move in this many jumps (8 in HCL's code); None = at every step
     epochs:int=6                            # passes over the training images, 1 or more
     batch_size:int=128                      # images per step, 2 or more; each gives two views
     optimizer:str='adam'                    # adam, adamw or sgd (momentum .9)
