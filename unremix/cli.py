@@ -108,6 +108,9 @@ STRATEGY_TABLE = [
     ('debiased', '1, then the class prior is subtracted', 'temperature, tau_plus', 'Chuang et al. 2020'),
     ('hcl', 'K softmax_j(beta s_ij), then debiased', 'temperature, tau_plus, beta', 'Robinson et al. 2021'),
     ('unremix', 'K (l_u P_u + l_a P_a + l_r P_r)', 'mix, beta, kappa, uncertainty, ...', 'Tabassum et al. 2022; open choices ours'),
+    ('placebo-u', "unremix with another candidate's uncertainty", 'as unremix', 'control, ours'),
+    ('placebo-ur', "and another candidate's representativeness", 'as unremix', 'control, ours'),
+    ('oracle', 'as hcl, without the negatives of the same label', 'temperature, beta', 'ceiling: sees labels'),
     ('supervised', 'no negatives: cross-entropy with labels', '', 'baseline')]
 
 def run_strategies(args:list[str])->None:

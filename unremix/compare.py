@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 import matplotlib.pyplot as plt
-from .data import load_dataset
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
 from .runs import check_folder, claim_folder, code_version, read_json, write_json
-from .train import STRATEGIES, TrainConfig, epoch_steps, resolve, set_up, train
+from .train import STRATEGIES, TrainConfig, epoch_steps, resolve, set_up, split_images, train
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def remember(path:Path, compute:Callable[[], dict])->dict:
 # %% ../nbs/11_compare.ipynb #af7fb6d7
 def pixel_scores(cfg:TrainConfig)->dict:
     "Scores of the raw pixels as features."
-    train_set, test = load_dataset(cfg.dataset, 'train', cfg.data_root, cfg.limit, cfg.image_size), test_images(cfg, 'cpu')
+    train_set, test = split_images(cfg)[0], test_images(cfg, 'cpu')
     h_train, h_test = (d.x.flatten(1).float() for d in (train_set, test))
     return {'scores': feature_scores(h_train, train_set.y, h_test, test.y)}
 

@@ -6,7 +6,7 @@
 __all__ = ['CLOTHES', 'DEBIAN_FASHION_MNIST', 'DATASETS', 'COLOUR', 'RECIPES', 'Images', 'to_images', 'rank_in_class',
            'DatasetMissing', 'load_fashion_mini', 'load_digits', 'from_torchvision', 'read_idx', 'load_fashion_mnist',
            'read_square', 'find_folder', 'ImageFiles', 'load_imagefolder', 'is_count', 'load_dataset', 'choose',
-           'resize', 'Recipe', 'augmentations', 'Augment', 'two_views']
+           'hold_out', 'resize', 'Recipe', 'augmentations', 'Augment', 'two_views']
 
 # %% ../nbs/07_views.ipynb #4e0bf996
 import gzip
@@ -200,6 +200,18 @@ def load_dataset(
 
 # %% ../nbs/07_views.ipynb #61e807e9
 def choose(images:Images, idx:Tensor)->Images: return replace(images, x=images.x[idx], y=images.y[idx])
+
+
+def hold_out(
+    images:Images,
+    n:int,         # images to hold out, below len(images)
+)->tuple[Images, Images]: # the others, and those held out
+    "Set aside every so-manieth image of the list sorted by class: each class keeps its share, nothing is random."
+    require(is_count(n, 1) and n < len(images), 'n', f'a whole number from 1 to {len(images)-1}, the images less one', n)
+    order = images.y.argsort(stable=True)
+    out = order[((torch.arange(n) + .5)*len(images)/n).long()]
+    kept = torch.ones(len(images), dtype=torch.bool).index_fill_(0, out, False)
+    return choose(images, kept.nonzero().flatten()), choose(images, out)
 
 
 def resize(images:Images, size:int)->Images:

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['SMALLEST', 'NORMALIZERS', 'POOLS', 'ROWS', 'SELECTIONS', 'standard_score', 'standardised', 'tilted', 'proportional',
            'by_sum', 'by_range', 'by_sum_similarity', 'by_range_similarity', 'Knobs', 'linear_pool', 'log_pool',
-           'uses_uncertainty', 'mixture', 'keep_top', 'keep_sample', 'UnReMixLoss', 'uncertainty', 'similarity',
-           'representativeness', 'Indicator']
+           'uses_uncertainty', 'opinions', 'mixture', 'keep_top', 'keep_sample', 'UnReMixLoss', 'uncertainty',
+           'similarity', 'representativeness', 'Indicator']
 
 # %% ../nbs/06_unremix.ipynb #60072af1
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -117,15 +119,16 @@ class Knobs:
 def linear_pool(
     contrast:Contrast, # a block of anchors
     knobs:Knobs,
-    prepared,          # from `prepare_uncertainty`, or None
+    u:Callable,        # () → `Indicator`: called only if it counts
+    r:Callable,        # () → `Indicator`
 )->Tensor:             # (a n) log weights
     "Mean of the three distributions; it cannot veto."
     of_similarity, of_other = NORMALIZERS[knobs.normalize]
     lu, la, lr = knobs.mix
     shares = []
-    if lu: shares.append((lu, of_other(uncertainty(contrast, knobs.uncertainty, knobs.uncertainty_temperature, prepared), contrast, knobs.kappa[0])))
+    if lu: shares.append((lu, of_other(u(), contrast, knobs.kappa[0])))
     if la: shares.append((la, of_similarity(contrast, knobs.beta)))
-    if lr: shares.append((lr, of_other(representativeness(contrast, knobs.distance), contrast, knobs.kappa[1])))
+    if lr: shares.append((lr, of_other(r(), contrast, knobs.kappa[1])))
     if len(shares) == 1: return mean_one(shares[0][1], contrast.k)
     total = torch.zeros_like(contrast.logits)
     for weight, log_p in shares: total = total.add(log_p.exp(), alpha=weight)
@@ -136,15 +139,13 @@ def linear_pool(
 def log_pool(
     contrast:Contrast, # a block of anchors
     knobs:Knobs,
-    prepared,          # from `prepare_uncertainty`, or None
+    u:Callable,        # () → `Indicator`: called only if it counts
+    r:Callable,        # () → `Indicator`
 )->Tensor:             # (a n) log weights
     "Product of the opinions, normalised to mean 1 [ours]."
     scores = knobs.beta*contrast.logits
-    if knobs.kappa[0]:
-        u = uncertainty(contrast, knobs.uncertainty, knobs.uncertainty_temperature, prepared)
-        scores = scores + knobs.kappa[0]*standard_score(u, contrast)
-    if knobs.kappa[1]:
-        scores = scores + knobs.kappa[1]*standard_score(representativeness(contrast, knobs.distance), contrast)
+    for kappa, indicator in zip(knobs.kappa, (u, r)):
+        if kappa: scores = scores + kappa*standard_score(indicator(), contrast)
     return mean_one(log_share(scores, contrast.negative, contrast.k), contrast.k)
 
 
@@ -155,17 +156,27 @@ ROWS = 128 # anchors at a time: their block stays in the processor's cache
 def uses_uncertainty(knobs:Knobs)->bool: return bool(knobs.mix[0] if knobs.pool == 'linear' else knobs.kappa[0])
 
 
+def opinions(
+    contrast:Contrast, # a block of anchors
+    knobs:Knobs,
+    prepared=None,     # from `prepare_uncertainty`, if it is to be reused
+)->tuple[Callable, Callable]: # uncertainty and representativeness, computed when called
+    "What the pools ask besides the similarity."
+    return partial(uncertainty, contrast, knobs.uncertainty, knobs.uncertainty_temperature, prepared), partial(representativeness, contrast, knobs.distance)
+
+
 def mixture(
     contrast:Contrast,
     knobs:Knobs=Knobs(),
-    prepared=None,       # from `prepare_uncertainty`, if it is to be reused
+    prepared=None,          # from `prepare_uncertainty`, if it is to be reused
+    ask:Callable=opinions,  # who answers: a placebo asks somebody else
 )->Tensor:               # (a n) log weights
     "UnReMix's weights. Gradient flows through the similarity only, and only with `detach=False`."
     with full_precision(contrast.logits):
         c = (contrast.detach() if knobs.detach else contrast).shift()
         if prepared is None and uses_uncertainty(knobs):
             prepared = prepare_uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature)
-        return torch.cat([POOLS[knobs.pool](block, knobs, prepared) for block in c.blocks(ROWS)])
+        return torch.cat([POOLS[knobs.pool](block, knobs, *ask(block, knobs, prepared)) for block in c.blocks(ROWS)])
 
 # %% ../nbs/06_unremix.ipynb #1f04c1f7
 def keep_top(
@@ -225,7 +236,9 @@ class UnReMixLoss(WeightedNTXentLoss):
 
     def log_weights(self, contrast:Contrast)->Tensor:
         if self.select == 'sample' and self.generator is None: self.generator = self.make_generator(contrast.logits.device)
-        return SELECTIONS[self.select](mixture(contrast, self.knobs()), contrast.k, self.k_keep, self.generator)
+        return SELECTIONS[self.select](self.all_log_weights(contrast), contrast.k, self.k_keep, self.generator)
+
+    def all_log_weights(self, contrast:Contrast)->Tensor: return mixture(contrast, self.knobs())
 
     def make_generator(self, device:torch.device)->torch.Generator:
         "Its own, so that drawing negatives disturbs no other randomness; goes on from a loaded state."
