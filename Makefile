@@ -10,7 +10,7 @@ BIN := .venv/bin
 PACKAGE := .venv/package
 STAMP := .venv/installed
 
-.PHONY: help run test docs browser lab bench prepare clean
+.PHONY: help run test docs results browser lab bench prepare clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
 
 docs: $(STAMP) ## the site, into _docs
 	$(BIN)/python tools/build_site.py
+
+results: $(STAMP) ## recompute every table and figure from results/; fails where a page says otherwise
+	$(BIN)/python -m pytest -m results
 
 browser: ## what the browser tests need, with the system's package manager (otherwise they are skipped)
 	command -v chromium || command -v google-chrome || { $(SUDO) apt-get update && $(SUDO) apt-get install -y chromium; }

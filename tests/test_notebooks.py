@@ -6,7 +6,8 @@ from check_notebooks import check_clean, check_export, check_fresh, check_readme
 from run_notebooks import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-each_notebook = pytest.mark.parametrize('path', notebooks(ROOT), ids=lambda p: str(p.relative_to(ROOT/'nbs').with_suffix('')))
+draws_results = lambda path: [pytest.mark.results] if 'results/' in path.read_text(encoding='utf-8') else [] # `make results` runs these
+each_notebook = pytest.mark.parametrize('path', [pytest.param(p, id=str(p.relative_to(ROOT/'nbs').with_suffix('')), marks=draws_results(p)) for p in notebooks(ROOT)])
 
 def expect_none(complaints):
     if complaints: pytest.fail('\n\n'.join(complaints), pytrace=False)

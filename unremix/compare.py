@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'CompareConfig', 'cell_config', 'paired_difference', 'verdict', 'remember', 'pixel_scores',
-           'untrained_scores', 'run_cells', 'step_seconds', 'spread', 'right_images', 'summarize', 'align_columns',
-           'cell_text', 'difference_text', 'table', 'draw', 'compare']
+           'untrained_scores', 'run_cells', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize',
+           'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare']
 
 # %% ../nbs/11_compare.ipynb #004c7086
 import dataclasses, itertools, math, statistics, sys, time
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 import matplotlib.pyplot as plt
+from .data import labelled, resize
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
@@ -39,6 +40,7 @@ class CompareConfig(TrainConfig):
         require(self.strategy in self.strategies, 'strategy', f'one of strategies {self.strategies}', self.strategy)
         require(self.seeds >= 1, 'seeds', '1 or more', self.seeds)
         require(self.timed_steps >= 0, 'timed_steps', '0 or more', self.timed_steps)
+        require(not self.supervised or self.dataset != 'stl10_all', 'supervised', 'off (--no-supervised), since most images of stl10_all have no label', self.supervised)
 
 # %% ../nbs/11_compare.ipynb #2539e41c
 def cell_config(cfg:CompareConfig, strategy:str, seed:int)->TrainConfig:
@@ -73,7 +75,7 @@ def remember(path:Path, compute:Callable[[], dict])->dict:
 # %% ../nbs/11_compare.ipynb #af7fb6d7
 def pixel_scores(cfg:TrainConfig)->dict:
     "Scores of the raw pixels as features."
-    train_set, test = split_images(cfg)[0], test_images(cfg, 'cpu')
+    train_set, test = (resize(d, min(32, d.x.shape[-1])) for d in (labelled(split_images(cfg)[0]), test_images(cfg, 'cpu'))) # 32: a probe of 150,000 pixels fits nowhere
     h_train, h_test = (d.x.flatten(1).float() for d in (train_set, test))
     return {'scores': feature_scores(h_train, train_set.y, h_test, test.y)}
 
@@ -96,18 +98,25 @@ def run_cells(cfg:CompareConfig, out:Path, progress:bool=True)->dict[str, list]:
     return cells | {n: list(runs) for n, runs in zip(names, zip(*by_seed))}
 
 # %% ../nbs/11_compare.ipynb #d807ba26
-def step_seconds(cfg:CompareConfig, warm_up:int=2)->dict[str, list]: # strategy: seconds of each timed step
-    "Seconds per training step, strategies in turns so that a slow moment of the machine hits all of them."
-    quiet = dataclasses.replace(cfg, log_every=10**9)
-    runs = {s: set_up(cell_config(quiet, s, cfg.seed)) for s in cfg.strategies if cfg.timed_steps}
-    steps = {s: (x for epoch in itertools.count() for x in epoch_steps(run, epoch)) for s, run in runs.items()}
-    seconds = {s: [] for s in runs}
-    for _ in range(warm_up + cfg.timed_steps):
-        for s in runs:
+def time_steps(
+    configs:dict[str, TrainConfig], # name: run
+    timed:int,                      # steps of each that are timed, 0 or more
+    warm_up:int=2,                  # steps before
+)->dict[str, list]:                 # name: seconds of each timed step
+    "Seconds per training step, runs in turns so that a slow moment of the machine hits all of them."
+    runs = {name: set_up(dataclasses.replace(cfg, log_every=10**9)) for name, cfg in configs.items() if timed}
+    steps = {name: (x for epoch in itertools.count() for x in epoch_steps(run, epoch)) for name, run in runs.items()}
+    seconds = {name: [] for name in runs}
+    for _ in range(warm_up + timed):
+        for name in runs:
             start = time.perf_counter()
-            next(steps[s])[1].item() # reading the loss waits for the device
-            seconds[s].append(time.perf_counter() - start)
-    return {s: t[warm_up:] for s, t in seconds.items()}
+            next(steps[name])[1].item() # reading the loss waits for the device
+            seconds[name].append(time.perf_counter() - start)
+    return {name: t[warm_up:] for name, t in seconds.items()}
+
+def step_seconds(cfg:CompareConfig)->dict[str, list]: # strategy: seconds of each timed step
+    "Seconds per training step of the compared strategies."
+    return time_steps({s: cell_config(cfg, s, cfg.seed) for s in cfg.strategies}, cfg.timed_steps)
 
 # %% ../nbs/11_compare.ipynb #be606d2a
 SCORES = 'linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank', *QUALITY

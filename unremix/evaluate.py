@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from .data import Images, load_dataset
+from .data import Images, labelled, load_dataset
 from .losses import WeightedNTXentLoss
 from .pairs import require
 from .runs import read_json, restore, write_json
@@ -154,8 +154,9 @@ def score(run:Run)->dict:
     "Scores of a trained run on its test images; what `train` calls at the end."
     cfg, encoder, head = run.cfg, run.model.encoder, run.model.head
     test = test_images(cfg, run.fabric.device)
-    h_train, h_test = (embed(encoder, x, run.augment.plain, cfg.precision) for x in (run.images.x, test.x))
-    scores = feature_scores(h_train, run.images.y, h_test, test.y)
+    seen = labelled(run.images) # the probe needs labels, training did not
+    h_train, h_test = (embed(encoder, d.x, run.augment.plain, cfg.precision) for d in (seen, test))
+    scores = feature_scores(h_train, seen.y, h_test, test.y)
     torch.manual_seed(cfg.seed)
     h1, h2 = (embed(encoder, test.x, run.augment, cfg.precision) for _ in range(2))
     scores |= {'alignment': alignment(h1, h2), 'uniformity': uniformity(h_test)}

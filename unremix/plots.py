@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'SIMILARITY_MAP', 'WEIGHT_MAP', 'SLIDER', 'house_style', 'to_array', 'color_of', 'show_similarity',
            'show_weights', 'show_circle', 'show_curves', 'to_pixels', 'show_image', 'show_images', 'show_negatives',
-           'show_scores', 'show_bars', 'to_png', 'Html', 'show_slider']
+           'show_scores', 'show_intervals', 'show_bars', 'to_png', 'Html', 'show_slider']
 
 # %% ../nbs/00_figures.ipynb #116354d0
 import math
@@ -19,6 +19,7 @@ from torch import Tensor
 COLORS = dict(
     positive='#0072B2', negative='#D55E00', neutral='#999999', accent='#CC79A7',  # roles
     simclr='#444444', debiased='#56B4E9', hcl='#E69F00', unremix='#009E73',       # strategies
+    placebo='#8C6D31', oracle='#0072B2', log='#CC79A7',                           # controls, and the other pooling
     uncertainty='#CC79A7', similarity='#E69F00', representativeness='#56B4E9',    # indicators
     masked='#D9D9D9')                                                             # cells that hold no value
 SIMILARITY_MAP, WEIGHT_MAP = 'PuOr_r', 'viridis'  # diverging around 0; sequential from 0
@@ -205,6 +206,22 @@ def show_scores(
         ax.scatter(v, np.full(len(v), i), color=color_of(k), s=28, alpha=.75)
         ax.vlines(v.mean(), i - .3, i + .3, color=color_of(k), lw=2.5)
     ax.set(xlabel=xlabel, yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - .4, -.6))
+    return ax
+
+# %% ../nbs/00_figures.ipynb #bb611311
+def show_intervals(
+    rows:dict[str,tuple],     # name: (mean, low, high, …)
+    xlabel:str='difference',  # what differs, in which unit
+    scale:float=1.,           # factor on all numbers, e.g. 100 for points
+    ax:Axes|None=None         # drawn here; a new figure if None
+)->Axes:
+    "Mean and interval of each row, names from top to bottom, a dotted line at zero."
+    ax = ax or plt.subplots(figsize=(5, .32*len(rows) + .8))[1]
+    ax.axvline(0, color=COLORS['neutral'], ls=':', lw=1, zorder=0)
+    for i,(name,(mean,low,high,*_)) in enumerate(rows.items()):
+        ax.hlines(i, low*scale, high*scale, color=color_of(name), lw=2.2)
+        ax.scatter(mean*scale, i, color=color_of(name), s=30, zorder=2)
+    ax.set(xlabel=xlabel, yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - .4, -.6))
     return ax
 
 # %% ../nbs/00_figures.ipynb #3727eaa0

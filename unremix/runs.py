@@ -47,7 +47,8 @@ def check_folder(
     if out.exists() and not out.is_dir(): raise ValueError(f'out={str(out)!r} is a file: give a folder')
     if not out.exists() or not any(out.iterdir()): return None
     if not (out/'config.json').exists(): raise ValueError(f'out={str(out)!r} has files but no config.json: give a new or empty folder')
-    found, wanted = read_json(out/'config.json'), json.loads(json.dumps(dataclasses.asdict(cfg)))
+    plain = {f.name: f.default for f in dataclasses.fields(cfg) if f.default is not dataclasses.MISSING} # a field that the folder's release did not have yet
+    found, wanted = (json.loads(json.dumps(d)) for d in (plain | read_json(out/'config.json'), dataclasses.asdict(cfg)))
     differ = [f'{k} ({found.get(k)!r}, asked {wanted.get(k)!r})' for k in found | wanted if k not in found or found[k] != wanted.get(k)]
     if differ: raise ValueError(f'out={str(out)!r} holds a run with other settings: {", ".join(differ)}; give another folder')
     return read_json(out/'result.json') if (out/'result.json').exists() else None
