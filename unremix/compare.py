@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'CompareConfig', 'cell_config', 'paired_difference', 'verdict', 'remember', 'pixel_scores',
-           'untrained_scores', 'run_cells', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize',
-           'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare']
+           'untrained_scores', 'run_cells', 'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images',
+           'summarize', 'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare']
 
 # %% ../nbs/11_compare.ipynb #004c7086
 import dataclasses, itertools, math, statistics, sys, time
@@ -20,7 +20,7 @@ from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
 from .runs import check_folder, claim_folder, code_version, read_json, write_json
-from .train import STRATEGIES, TrainConfig, epoch_steps, resolve, set_up, split_images, train
+from .train import STRATEGIES, Run, TrainConfig, epoch_steps, resolve, set_up, split_images, train
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -98,6 +98,10 @@ def run_cells(cfg:CompareConfig, out:Path, progress:bool=True)->dict[str, list]:
     return cells | {n: list(runs) for n, runs in zip(names, zip(*by_seed))}
 
 # %% ../nbs/11_compare.ipynb #d807ba26
+def endless_steps(run:Run):
+    "Steps of one run after another, epoch after epoch."
+    for epoch in itertools.count(): yield from epoch_steps(run, epoch)
+
 def time_steps(
     configs:dict[str, TrainConfig], # name: run
     timed:int,                      # steps of each that are timed, 0 or more
@@ -105,7 +109,7 @@ def time_steps(
 )->dict[str, list]:                 # name: seconds of each timed step
     "Seconds per training step, runs in turns so that a slow moment of the machine hits all of them."
     runs = {name: set_up(dataclasses.replace(cfg, log_every=10**9)) for name, cfg in configs.items() if timed}
-    steps = {name: (x for epoch in itertools.count() for x in epoch_steps(run, epoch)) for name, run in runs.items()}
+    steps = {name: endless_steps(run) for name, run in runs.items()}
     seconds = {name: [] for name in runs}
     for _ in range(warm_up + timed):
         for name in runs:

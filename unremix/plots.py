@@ -8,7 +8,7 @@ __all__ = ['COLORS', 'SIMILARITY_MAP', 'WEIGHT_MAP', 'SLIDER', 'house_style', 't
            'show_scores', 'show_intervals', 'show_bars', 'to_png', 'Html', 'show_slider']
 
 # %% ../nbs/00_figures.ipynb #116354d0
-import math
+import math, re
 import matplotlib.pyplot as plt, numpy as np, seaborn as sns, torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -47,7 +47,7 @@ def color_of(
     name:str # label in a legend, e.g. 'HCL' or 'hcl (β=2)'
 )->str:      # hex colour
     "Colour of the strategy, indicator or role that `name` starts with; grey if there is none."
-    first = name.lower().replace('-', ' ').replace(':', ' ').split(' ')[0].split('(')[0]
+    first = re.split(r'[^a-z]', name.lower())[0]
     return COLORS.get(first, COLORS['neutral'])
 
 # %% ../nbs/00_figures.ipynb #4650dfed
