@@ -10,7 +10,7 @@ from unremix.train import TrainConfig, set_up
 @pytest.fixture(scope='module')
 def judged():
     judge_encoders.BATCH, judge_encoders.BATCHES = 32, 2
-    return judge(set_up(TrainConfig(limit=64, batch_size=32, precision='32-true')), .5, 0)
+    return judge(set_up(TrainConfig(limit=64, batch_size=32, precision='32-true')), .5, 0)[0]
 
 def test_every_weighting_is_judged_under_both_measures(judged):
     assert len(judged) > 100 and all(set(q) == set(MEASURES) for q in judged.values())
@@ -34,3 +34,12 @@ def test_encoders_are_found_by_strategy_temperature_and_stage():
     found = {(name, t, seed, l['cell']) for name, t, seed, l in encoders(lines, 1)}
     assert found == {('untrained', .5, 0, 'simclr'), ('untrained', .2, 0, 'simclr'), ('simclr', .5, 0, 'simclr'), ('simclr', .2, 0, 'simclr t=0.2'),
                      ('simclr early', .5, 0, 'simclr early t=0.5'), ('hcl', .2, 0, 'hcl t=0.2')}
+
+def test_matched_rows_are_as_hard_as_hcl():
+    judge_encoders.BATCH, judge_encoders.BATCHES = 32, 2
+    judged, matched = judge(set_up(TrainConfig(limit=64, batch_size=32, precision='32-true')), .5, 0)
+    target = judged['hcl β=1.0']['push']['hardness']
+    reached = {name: row for name, row in matched.items() if row['own_beta'] is not None}
+    assert len(reached) > 15 and all(abs(row['hardness'] - target) < 2e-3 for row in reached.values())
+    assert {'knowledge', 'excess'} <= set(reached['unremix']) and {'log near_images κ=1.0', 'log norm placebo κ=2.0'} <= set(matched)
+    json.dumps(matched, allow_nan=False)

@@ -12,20 +12,38 @@ from pathlib import Path
 
 import torch
 from unremix.evaluate import load_run
-from unremix.importance import Knobs, keep_sample, keep_top, mixture
+import torch.nn.functional as F
+from unremix.importance import Indicator, Knobs, keep_sample, keep_top, mixture, standard_score
 from unremix.losses import uniform
 from unremix.pairs import from_views, same_id
 from unremix.runs import code_version
-from unremix.selection import MEASURES, Yardstick, swap_both, swap_candidates, swap_u, tilt
+from unremix.selection import MEASURES, Yardstick, knowledge, swap_both, swap_candidates, swap_u
 from unremix.sweep import read_lines
 from unremix.train import set_up
-from unremix.uncertainty import UNCERTAINTIES
-from unremix.importance import opinions
+from unremix.uncertainty import UNCERTAINTIES, uncertainty
 from unremix.weights import hcl, log_share, mean_one
 
 ROOT, BATCH, BATCHES = Path(__file__).resolve().parents[1], 128, 8
 ENCODERS = { # name: (cell that trained it, weights restored?); one name per temperature
     'untrained': ('simclr', False), 'simclr early': ('simclr early', True), 'simclr': ('simclr', True), 'hcl': ('hcl', True), 'unremix': ('unremix', True)}
+
+def near(contrast): # a control: what overlap is like, from the cosine alone
+    return Indicator(-contrast.logits.exp(), floor=1e-5)
+
+def near_images(contrast): # the same with the two views of an image averaged
+    z, v = contrast.columns.z, contrast.n_views
+    mean = F.normalize(z + torch.cat([z[:v].roll(v//2, 0), z[v:]]), dim=1)
+    return Indicator(-(mean[contrast.anchor_idx] @ mean.T/contrast.temperature).exp(), floor=1e-5)
+
+SCORES = {u: partial(uncertainty, kind=u) for u in UNCERTAINTIES} | {'near': near, 'near_images': near_images}
+SCORES |= {f'{u} placebo': lambda c, u=u: swap_candidates(SCORES[u](c), c) for u in ('norm', 'entropy', 'overlap', 'image_overlap')}
+
+SUMS = 'norm + near_images', 'entropy + near_images', 'entropy + image_overlap'
+
+def pooled(scores, kappa):
+    "β → weighting: e^{β·logit} times e^{κ·standard score}; `scores` by batch."
+    def weighting(contrast, beta): return mean_one(log_share(beta*contrast.logits + kappa*scores[id(contrast)], contrast.negative, contrast.k), contrast.k)
+    return lambda beta: partial(weighting, beta=beta)
 
 def single(contrast, which, kappa):
     "Weights ∝ e^{κ·standard score} of one indicator."
@@ -80,7 +98,24 @@ def judge(run, temperature, seed):
     yardstick, labels = Yardstick(contrasts, same), {id(c): s for c, s in zip(contrasts, same)}
     table = weightings() | {'oracle β=1.0': lambda c: without_own(c, labels[id(c)])}
     rounded = lambda d: {k: round(v, 5) for k, v in d.items()}
-    return {name: {m: rounded(yardstick.judge(w, m)) for m in MEASURES} for name, w in table.items()}
+    judged = {name: {m: rounded(yardstick.judge(w, m)) for m in MEASURES} for name, w in table.items()}
+    for name in KNOWING: judged[name]['push'] |= rounded(knowledge(contrasts, same, table[name]))
+    return judged, as_hard_as_hcl(yardstick)
+
+KNOWING = ('hcl β=1.0', 'unremix β=1.0', 'placebo-u β=1.0', 'placebo-ur β=1.0', 'oracle β=1.0')
+
+def as_hard_as_hcl(yardstick, beta=1.):
+    "name: what logarithmic pooling does with its own β turned until it is as hard as HCL; NaN where none is."
+    contrasts, same = yardstick.contrasts, yardstick.same
+    target = yardstick.judge(partial(hcl, beta=beta))['hardness']
+    families = {'unremix': lambda b: partial(mixture, knobs=Knobs(beta=b)), 'placebo-u': lambda b: partial(placebo, knobs=Knobs(beta=b))}
+    for score, kappa in product((*SCORES, *SUMS), (1., 2.)):
+        standard = {id(c): sum(standard_score(SCORES[s](c), c) for s in score.split(' + ')) for c in contrasts}
+        families[f'log {score} κ={kappa}'] = pooled(standard, kappa)
+    found = {name: yardstick.match(family, target) for name, family in families.items()}
+    for name, row in found.items():
+        if row['own_beta'] == row['own_beta']: row |= knowledge(contrasts, same, families[name](row['own_beta']))
+    return {name: {k: round(v, 5) if v == v else None for k, v in row.items()} for name, row in found.items()}
 
 def encoders(lines, seeds):
     "(name, temperature, seed, line of its run)."
@@ -105,7 +140,7 @@ def main():
         if (name, t, seed) in done or not (args.runs/line['key']/'result.json').exists(): continue
         run = load_run(args.runs/line['key'])
         if not ENCODERS[name][1]: run = set_up(run.cfg)
-        found = {'experiment': 'selection', 'dataset': args.dataset, 'encoder': name, 'temperature': t, 'seed': seed, 'run': line['key'], 'code': code_version(), 'judged': judge(run, t, seed)}
+        found = {'experiment': 'selection', 'dataset': args.dataset, 'encoder': name, 'temperature': t, 'seed': seed, 'run': line['key'], 'code': code_version(), **dict(zip(('judged', 'as_hard_as_hcl'), judge(run, t, seed)))}
         with open(out, 'a') as f: f.write(json.dumps(found, ensure_ascii=False) + '\n')
         print(name, t, seed, flush=True)
 

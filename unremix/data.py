@@ -222,7 +222,7 @@ def hold_out(
     images:Images,
     n:int,         # images to hold out, fewer than there are with a class
 )->tuple[Images, Images]: # the others, and those held out
-    "Set aside every so-manieth image of the list sorted by class: each class keeps its share, nothing is random; unlabelled images stay."
+    "Set images aside at equal distances in the list sorted by class: each class keeps its share, nothing is random; unlabelled images stay."
     order = images.y.argsort(stable=True)[(images.y < 0).sum():]
     require(is_count(n, 1) and n < len(order), 'n', f'a whole number from 1 to {len(order)-1}, the images less one', n)
     out = order[((torch.arange(n) + .5)*len(order)/n).long()]

@@ -23,7 +23,7 @@ from .losses import DebiasedNTXentLoss, NTXentLoss
 from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
 from .runs import check_folder, claim_folder, code_version, cut_log, restore, save_checkpoint, write_json
-from .selection import OracleLoss, PlaceboLoss, swap_both, swap_u
+from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
 
 # %% ../nbs/09_train.ipynb #533a357f
