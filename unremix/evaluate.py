@@ -60,7 +60,8 @@ def linear_probe(
     "Logistic regression on standardised features; C is chosen on a fifth of the training features, fitted on two fifths."
     x, test = (h.cpu().numpy() for h in standardize(h_train, h_test))
     y = y_train.cpu().numpy()
-    fit_x, held_x, fit_y, held_y = train_test_split(x, y, train_size=.4, test_size=.2, stratify=y, random_state=0)
+    few = len(y) < 5*len(y_train.unique()) or y_train.unique(return_counts=True)[1].min() < 5 # too few to give every class its share
+    fit_x, held_x, fit_y, held_y = train_test_split(x, y, train_size=.4, test_size=.2, stratify=None if few else y, random_state=0)
     probe = lambda c, a, b: LogisticRegression(C=c, max_iter=max_iter, tol=1e-3).fit(a, b)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning) # max_iter is a budget, the same for every row
@@ -145,7 +146,7 @@ VOTES = {'knn10': (10, None), 'knn200': (200, .1)} # neighbours, temperature
 # %% ../nbs/10_evaluate.ipynb #178f1292
 def test_images(cfg:TrainConfig, device)->Images:
     "The test images, or those that `validation` holds out, in a fixed random order, since neighbours in a file are often of one class."
-    test = split_images(cfg)[1] or load_dataset(cfg.dataset, 'test', cfg.data_root, cfg.limit, cfg.image_size)
+    test = split_images(cfg)[1] if cfg.validation else load_dataset(cfg.dataset, 'test', cfg.data_root, cfg.limit, cfg.image_size)
     order = torch.randperm(len(test.x), generator=torch.Generator().manual_seed(0))
     return dataclasses.replace(test, x=test.x[order].to(device), y=test.y[order].to(device))
 

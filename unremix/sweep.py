@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from scipy import stats
+from threadpoolctl import threadpool_limits
 
 from .evaluate import QUALITY, score
 from .pairs import require
@@ -64,7 +65,8 @@ def differing(cfg:TrainConfig)->dict:
 
 def run_key(cfg:TrainConfig)->str: # 12 hexadecimal digits
     "The same for runs that must give the same result; fields at their defaults do not count, so that a later release may add some."
-    fields = {k: v for k, v in differing(resolve(cfg)).items() if k not in ('log_every', 'data_root')}
+    irrelevant = ('log_every',) if cfg.dataset == 'imagefolder' else ('log_every', 'data_root') # where the same images lie changes nothing
+    fields = {k: v for k, v in differing(resolve(cfg)).items() if k not in irrelevant}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 def line_of(experiment:str, cell:str, cfg:TrainConfig, result:dict)->dict:
@@ -85,6 +87,7 @@ def read_lines(*paths)->list[dict]:
 def start_worker()->None:
     "A worker must not fight its neighbours for cores, nor outlive the process that feeds it."
     torch.set_num_threads(1)
+    threadpool_limits(1) # scikit-learn's part
     def leave(): multiprocessing.parent_process().join(); os._exit(1)
     threading.Thread(target=leave, daemon=True).start()
 

@@ -63,10 +63,10 @@ class TrainConfig:
     "One training run: data, encoder, strategy, schedules, optimiser, device."
     dataset:str='fashion_mini'              # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all or imagefolder
     data_root:str|None=None                 # folder that holds (or receives) the images; None = the data set's own place
-    limit:int|None=None                     # training images used, batch_size or more; None = all
+    limit:int|None=None                     # training images used, batch_size or more, and at most as many test images; None = all
     validation:int|None=None                # training images held out and scored in place of the test images; None = score the test images
-    image_size:int|None=None                # side in pixels, 8 or more; None = as stored
-    augment_strength:float=1.               # factor on the photometric changes, 0 to 2
+    image_size:int|None=None                # side in pixels, 8 or more; None = as stored, 64 for imagefolder
+    augment_strength:float=1.               # factor on the changes of light and on how much a crop leaves out, 0 to 2
     encoder:str='small'                     # small, resnet18 or resnet50
     head_hidden:int=512                     # width of the projection head's hidden layer, 1 or more
     head_out:int=128                        # dimensions of the embedding z, 2 or more
@@ -306,6 +306,7 @@ def train(
     cfg, out = resolve(cfg), Path(out)
     if (result := check_folder(out, cfg)): return result
     run = set_up(cfg)
+    if run.fabric.device.type == 'cuda': torch.cuda.reset_peak_memory_stats(run.fabric.device) # of this run, not of those before it
     state = restore(run, out/'checkpoint.pt')
     claim_folder(out, cfg)
     cut_log(out/'log.jsonl', state['epoch']*run.steps)
