@@ -3,7 +3,9 @@ import json, math
 
 import judge_encoders
 import pytest
+from torch.testing import assert_close
 from judge_encoders import encoders, judge
+from unremix.importance import standard_score
 from unremix.selection import MEASURES
 from unremix.train import TrainConfig, set_up
 
@@ -43,3 +45,9 @@ def test_matched_rows_are_as_hard_as_hcl():
     assert len(reached) > 15 and all(abs(row['hardness'] - target) < 2e-3 for row in reached.values())
     assert {'knowledge', 'excess'} <= set(reached['unremix']) and {'log near_images κ=1.0', 'log norm placebo κ=2.0'} <= set(matched)
     json.dumps(matched, allow_nan=False)
+
+def test_the_control_is_the_library_s_similarity_of_images():
+    run = set_up(TrainConfig(limit=64, batch_size=32, precision='32-true'))
+    contrast = judge_encoders.embeddings(run, .5, 0)[0][0]
+    a, b = (standard_score(f(contrast), contrast)[contrast.negative] for f in (judge_encoders.near_images, judge_encoders.SCORES['image_similarity']))
+    assert_close(a, b, rtol=1e-3, atol=1e-3)

@@ -98,7 +98,7 @@ class Knobs:
     mix: tuple[float, float, float] = (1/3, 1/3, 1/3) # λ of uncertainty, similarity, representativeness: ≥ 0, sum 1
     beta: float = 1.                        # ≥ 0: sharpness of similarity
     kappa: tuple[float, float] = (1., 1.)   # ≥ 0: sharpness of uncertainty and representativeness
-    uncertainty: str = 'norm'               # 'norm', 'influence', 'entropy', 'overlap', 'image_overlap' or 'boundary'
+    uncertainty: str = 'norm'               # 'norm', 'influence', 'entropy', 'overlap', 'image_overlap', 'image_similarity' or 'boundary'
     uncertainty_temperature: float|None = None # > 0: of the pseudo-task; None: the loss's
     distance: str = 'cosine'                # 'cosine' or 'euclidean'
     normalize: str = 'softmax'              # 'softmax', 'sum' or 'minmax'; the last two ignore beta and kappa
@@ -210,7 +210,7 @@ class UnReMixLoss(WeightedNTXentLoss):
         mix:tuple=(1/3, 1/3, 1/3),            # λ of uncertainty, similarity, representativeness: ≥ 0, sum 1
         beta:float=1.,                        # ≥ 0: sharpness of similarity
         kappa:tuple=(1., 1.),                 # ≥ 0: sharpness of uncertainty and representativeness
-        uncertainty:str='norm',               # 'norm', 'influence', 'entropy', 'overlap', 'image_overlap' or 'boundary'
+        uncertainty:str='norm',               # 'norm', 'influence', 'entropy', 'overlap', 'image_overlap', 'image_similarity' or 'boundary'
         uncertainty_temperature:float|None=None, # > 0: of the pseudo-task; None: `temperature`
         distance:str='cosine',                # 'cosine' or 'euclidean'
         normalize:str='softmax',              # 'softmax', 'sum' or 'minmax'

@@ -76,7 +76,7 @@ class TrainConfig:
     beta:float=1.                           # hardness, 0 or more; 0 is uniform
     mix:tuple[float,float,float]=(1/3,1/3,1/3) # unremix: shares of uncertainty, similarity, representativeness; sum 1
     kappa:tuple[float,float]=(1.,1.)        # unremix: sharpness of uncertainty and representativeness, 0 or more
-    uncertainty:str='norm'                  # unremix: norm, influence, boundary, entropy, overlap or image_overlap
+    uncertainty:str='norm'                  # unremix: norm, influence, boundary, entropy, overlap, image_overlap or image_similarity
     uncertainty_temperature:float|None=None # unremix: temperature of the pseudo-task, above 0; None = temperature
     distance:str='cosine'                   # unremix: cosine or euclidean, of representativeness
     normalize:str='softmax'                 # unremix: softmax, sum or minmax
