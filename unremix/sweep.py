@@ -73,10 +73,10 @@ def line_of(experiment:str, cell:str, cfg:TrainConfig, result:dict)->dict:
     "What the results keep of a run: who it was, how it scored, which negatives it preferred, how it was made."
     cfg = resolve(cfg)
     shown = 'dataset', 'strategy', 'seed', 'epochs', 'log_every', 'data_root'
-    scores = {k: round(v, 6) for k, v in result['scores'].items() if k != 'correct'}
+    scores = {k: round(v, 6) for k, v in result.get('scores', {}).items() if k != 'correct'}
     return {'experiment': experiment, 'cell': cell, 'dataset': cfg.dataset, 'strategy': cfg.strategy, 'knobs': {k: v for k, v in differing(cfg).items() if k not in shown},
             'seed': cfg.seed, 'epochs': cfg.epochs, 'scored_on': 'test' if cfg.validation is None else 'validation', **scores,
-            **{k: result[k] for k in ('seconds', 'peak_memory_mb', 'device', 'threads', 'code', 'torch')}, 'key': run_key(cfg)}
+            **{k: result[k] for k in ('failed', 'seconds', 'peak_memory_mb', 'device', 'threads', 'code', 'torch') if k in result}, 'key': run_key(cfg)}
 
 def read_lines(*paths)->list[dict]:
     "Every line of json files; a last line that was cut off by a crash is left out."
@@ -92,8 +92,9 @@ def start_worker()->None:
     threading.Thread(target=leave, daemon=True).start()
 
 def finish_run(cfg:TrainConfig, out:Path)->dict:
-    "Train and score one run in its folder."
-    return train(cfg, out, lambda run: {'scores': score(run)}, progress=False)
+    "Train and score one run in its folder; a loss that is no number is a result too."
+    try: return train(cfg, out, lambda run: {'scores': score(run)}, progress=False)
+    except FloatingPointError as e: return {'failed': str(e).split(';')[0]} # the rest names a folder of this machine
 
 def remaining(grid:Grid, lines:list)->list[tuple[str, TrainConfig]]:
     "The runs that have no line yet."
@@ -131,15 +132,18 @@ def sweep(
             for n, (name, cfg, result) in enumerate(results_of(todo, folder, workers), 1):
                 line = line_of(grid.experiment, name, cfg, result)
                 f.write(json.dumps(line, ensure_ascii=False) + '\n'); f.flush(); os.fsync(f.fileno())
-                if progress: print(f'{n}/{len(todo)} {name} seed {cfg.seed}: linear {line["linear"]:.4f}, {line["seconds"]:.0f} s', file=sys.stderr, flush=True)
+                told = line.get('failed') or f'linear {line["linear"]:.4f}, {line["seconds"]:.0f} s'
+                if progress: print(f'{n}/{len(todo)} {name} seed {cfg.seed}: {told}', file=sys.stderr, flush=True)
     declared = {(name, run_key(cfg)) for name, cfg in runs_of(grid)}
     return [l for l in read_lines(out) if (l['cell'], l['key']) in declared]
 
 # %% ../nbs/11_compare_sweep.ipynb #7e07ad36
 def by_cell(lines:list[dict], score:str='linear')->dict[str, dict[int, float]]: # cell: {seed: score}
-    "Scores of every cell by seed, cells in order of appearance."
+    "Scores of every cell by seed, cells in order of appearance; failed runs have none."
     cells = {}
-    for l in lines: cells.setdefault(l['cell'], {})[l['seed']] = l[score]
+    for l in lines:
+        scores = cells.setdefault(l['cell'], {})
+        if 'failed' not in l: scores[l['seed']] = l[score]
     return cells
 
 def paired(
