@@ -10,6 +10,7 @@ from unremix.data import Augment, DatasetMissing, Images, load_dataset
 from unremix.importance import Knobs
 from unremix.losses import uniform
 from unremix.models import ProjectionHead, make_encoder
+from unremix.queues import KeyQueue
 
 z, y = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
 
@@ -44,8 +45,13 @@ CASES = {
     'k_keep alone': (lambda: UnReMixLoss(k_keep=3), 'k_keep must be None without select, got 3'),
     'weighting': (lambda: WeightedNTXentLoss('hcl'), "weighting must be a function from a Contrast to log weights, got 'hcl'"),
     'reduction': (lambda: NTXentLoss(reduction='max'), "reduction must be one of ['mean', 'sum', 'none'], got 'max'"),
-    'chunk_size': (lambda: NTXentLoss(chunk_size=64), 'chunk_size must be None (row blocks come with a later release), got 64'),
-    'gather_distributed': (lambda: NTXentLoss(gather_distributed=True), 'gather_distributed must be False (several processes come with a later release), got True'),
+    'chunk_size': (lambda: NTXentLoss(chunk_size=0), 'chunk_size must be None or a whole number ≥ 1, got 0'),
+    'sample in blocks': (lambda: UnReMixLoss(select='sample', k_keep=2, chunk_size=4, reduction='none'), "select must be None or 'top' with chunk_size and reduction='none', which draw each block twice, got 'sample'"),
+    'queue and negatives': (lambda: NTXentLoss()(z, z, queue=KeyQueue(4, 8), negatives=z), 'negatives must be None, with in_batch=True, where a queue is given'),
+    'queue of nothing': (lambda: KeyQueue(0, 8), 'size must be a whole number ≥ 1, got 0'),
+    'keys of another size': (lambda: KeyQueue(4, 8).push(z[:,:3]), 'keys must be of shape (b 8), got (4, 3)'),
+    'keys without hidden': (lambda: KeyQueue(4, 8, stores_hidden=True).push(z), 'hidden must be given to a queue that stores it, got None'),
+    'gather_distributed': (lambda: NTXentLoss(gather_distributed=2), 'gather_distributed must be True or False, got 2'),
     'integer embeddings': (lambda: NTXentLoss()(z.long(), z.long()), 'z1 must be a floating point tensor, got torch.int64'),
     'no tensor': (lambda: NTXentLoss()([1.], z), "z1 must be a floating point tensor, got 'list'"),
     'one dimension': (lambda: NTXentLoss()(z[0], z[0]), 'z1 must be of shape (b d) with b, d ≥ 1, got (8,)'),

@@ -20,7 +20,7 @@ from torch import Tensor
 from .losses import WeightedNTXentLoss
 from .pairs import Contrast, full_precision, is_number, require
 from .representativeness import DISTANCES, representativeness, similarity
-from .uncertainty import Indicator, check_uncertainty, prepare_uncertainty, uncertainty
+from .uncertainty import Indicator, check_uncertainty, uncertainty
 from .weights import check_beta, hcl, log_share, mean_one
 
 _all_ = ['uncertainty', 'similarity', 'representativeness', 'Indicator']
@@ -159,24 +159,23 @@ def uses_uncertainty(knobs:Knobs)->bool: return bool(knobs.mix[0] if knobs.pool 
 def opinions(
     contrast:Contrast, # a block of anchors
     knobs:Knobs,
-    prepared=None,     # from `prepare_uncertainty`, if it is to be reused
+    u:Indicator|None=None, # their uncertainty, if it is known already
 )->tuple[Callable, Callable]: # uncertainty and representativeness, computed when called
     "What the pools ask besides the similarity."
-    return partial(uncertainty, contrast, knobs.uncertainty, knobs.uncertainty_temperature, prepared), partial(representativeness, contrast, knobs.distance)
+    return lambda: u or uncertainty(contrast, knobs.uncertainty, knobs.uncertainty_temperature), partial(representativeness, contrast, knobs.distance)
 
 
 def mixture(
     contrast:Contrast,
     knobs:Knobs=Knobs(),
-    prepared=None,          # from `prepare_uncertainty`, if it is to be reused
     ask:Callable=opinions,  # who answers: a placebo asks somebody else
 )->Tensor:               # (a n) log weights
     "UnReMix's weights. Gradient flows through the similarity only, and only with `detach=False`."
     with full_precision(contrast.logits):
         c = (contrast.detach() if knobs.detach else contrast).shift()
-        if prepared is None and uses_uncertainty(knobs):
-            prepared = prepare_uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature)
-        return torch.cat([POOLS[knobs.pool](block, knobs, *ask(block, knobs, prepared)) for block in c.blocks(ROWS)])
+        u = uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature) if uses_uncertainty(knobs) else None
+        blocks = [slice(lo, lo+ROWS) for lo in range(0, len(c.logits), ROWS)]
+        return torch.cat([POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows))) for rows in blocks])
 
 # %% ../nbs/06_unremix.ipynb #1f04c1f7
 def keep_top(
@@ -233,6 +232,7 @@ class UnReMixLoss(WeightedNTXentLoss):
         require(self.select in SELECTIONS, 'select', f'one of {list(SELECTIONS)}', self.select)
         if self.select is None: require(self.k_keep is None, 'k_keep', 'None without select', self.k_keep)
         else: require(isinstance(self.k_keep, int) and self.k_keep >= 1, 'k_keep', 'a whole number ≥ 1 with select', self.k_keep)
+        require(self.select != 'sample' or self.chunk_size is None or self.reduction != 'none', 'select', "None or 'top' with chunk_size and reduction='none', which draw each block twice", self.select)
 
     def log_weights(self, contrast:Contrast)->Tensor:
         if self.select == 'sample' and self.generator is None: self.generator = self.make_generator(contrast.logits.device)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['NORM_FLOOR', 'full_precision', 'unit_norm', 'Embeddings', 'centred', 'Contrast', 'same_id', 'require', 'is_number',
-           'check_embeddings', 'check_companions', 'from_views', 'mark_negatives']
+           'check_embeddings', 'check_companions', 'Pairing', 'pair_views', 'from_views', 'mark_negatives']
 
 # %% ../nbs/01_pairs.ipynb #250b1610
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ class Embeddings:
     z: Tensor           # (n d) unit norm
     norm: Tensor        # (n) norm before normalising; inf for a zero vector
     hidden: Tensor|None = None # (n f) input of the last linear layer; a constant
+    square: Tensor|None = None # (n) squared length of that input, where it alone was kept
 
     @classmethod
     def from_raw(cls,
@@ -56,9 +57,13 @@ class Embeddings:
     def __len__(self)->int: return len(self.z)
 
     def __getitem__(self, rows:slice)->'Embeddings':
-        return Embeddings(self.z[rows], self.norm[rows], None if self.hidden is None else self.hidden[rows])
+        return Embeddings(*(None if x is None else x[rows] for x in (self.z, self.norm, self.hidden, self.square)))
 
-    def detach(self)->'Embeddings': return Embeddings(self.z.detach(), self.norm, self.hidden)
+    def detach(self)->'Embeddings': return replace(self, z=self.z.detach())
+
+    def hidden_square(self)->Tensor|None: # (n)
+        "Squared length of the hidden input, if anything is known of it."
+        return self.square if self.hidden is None else self.hidden.square().sum(1)
 
 # %% ../nbs/01_pairs.ipynb #3d789eff
 def centred(
@@ -85,6 +90,8 @@ class Contrast:
     temperature: float
     all_others: bool       # every column except the anchor and its positive is a negative
     shifted: tuple|None = None # `centred` of the columns, where it is used more than once
+    ranks: object = None   # several processes: who answers for which column
+    shared: dict = field(default_factory=dict) # what `once` has kept; the same for all blocks of a step
 
     @property
     def positive(self)->Tensor: # (a n) bool
@@ -110,6 +117,23 @@ class Contrast:
     )->Iterator['Contrast']:
         "All anchors, `size` at a time."
         return (self[lo:lo+size] for lo in range(0, len(self.logits), size))
+
+    def once(self, key, compute:Callable):
+        "Constants that do not depend on the anchor: computed at the first block of a step, found by the others."
+        if key not in self.shared: self.shared[key] = compute()
+        return self.shared[key]
+
+    def all_hidden(self)->Tensor|None: # (n f)
+        "Hidden inputs of all columns, if they are known."
+        return self.columns.hidden if self.ranks is None else self.ranks.all_hidden()
+
+    def candidates(self, size:int)->Iterator:
+        "Index blocks of the columns, `size` at a time; with several processes only those this one answers for."
+        return (slice(lo, lo+size) for lo in range(0, len(self.columns), size)) if self.ranks is None else iter(self.ranks.own.split(size))
+
+    def join(self, x:Tensor)->Tensor:
+        "What was computed for the blocks of `candidates`, for all columns."
+        return x if self.ranks is None else self.ranks.join(x)
 
 # %% ../nbs/01_pairs.ipynb #68dc30e2
 def same_id(
@@ -159,8 +183,36 @@ def check_companions(z1:Tensor, hidden, negatives, in_batch:bool, ids:dict):
         require(isinstance(x, Tensor), name, 'a tensor', type(x).__name__)
         require(x.ndim == 1 and len(x) in (b, b+m), name, f'of shape ({b})' + (f' or ({b+m})' if m else ''), tuple(x.shape))
 
+# %% ../nbs/01_pairs.ipynb #9ac38d6b
+@dataclass(frozen=True)
+class Pairing:
+    "Who is compared with whom, before any similarity is computed."
+    rows: Embeddings        # a anchors
+    columns: Embeddings     # n candidates
+    anchor_idx: Tensor      # (a) column that holds the anchor itself
+    positive_idx: Tensor    # (a) column of the positive
+    n_views: int            # how many columns are in-batch views
+    temperature: float
+    in_batch: bool = True   # False: views are no negatives
+    ids: tuple = ()         # id tensors, each (b) or (b+m)
+    never: Tensor|None = None # (n) bool: no one's negative
+    ranks: object = None    # as in `Contrast`
+    shared: dict = field(default_factory=dict) # as in `Contrast`
+
+    def __len__(self)->int: return len(self.rows)
+
+    def contrast(self, rows:slice=slice(None))->Contrast:
+        "The anchors `rows` against all candidates."
+        anchors, anchor_idx, positive_idx = self.rows[rows], self.anchor_idx[rows], self.positive_idx[rows]
+        with full_precision(anchors.z):
+            logits = (anchors.z/self.temperature) @ self.columns.z.T
+            positive_logit = (anchors.z*self.columns.z[positive_idx]).sum(1)/self.temperature
+        negative, k = mark_negatives(logits, anchor_idx, positive_idx, self.n_views//2, self.in_batch, self.ids, self.never)
+        return Contrast(logits, negative, k, positive_logit, positive_idx, anchor_idx, anchors, self.columns, self.n_views, self.temperature,
+                        self.in_batch and not self.ids and self.never is None, ranks=self.ranks, shared=self.shared)
+
 # %% ../nbs/01_pairs.ipynb #ba780d18
-def from_views(
+def pair_views(
     z1:Tensor,                  # (b d) embeddings of view 1, any norm
     z2:Tensor,                  # (b d) embeddings of view 2
     temperature:float=.5,       # > 0
@@ -170,8 +222,7 @@ def from_views(
     sample_ids:Tensor|None=None, # (b) or (b+m): same id as the anchor → not a negative
     negatives:Tensor|None=None, # (m d) further candidates
     in_batch:bool=True,         # False: only `negatives` are negatives
-    rows:slice=slice(None),     # which of the 2b anchors
-)->Contrast:
+)->Pairing:
     "All views against all views, gradient included. With `negatives`, `hidden` is dropped: they have none."
     require(is_number(temperature) and temperature > 0, 'temperature', 'a number > 0', temperature)
     check_embeddings(z1, z2)
@@ -180,14 +231,20 @@ def from_views(
     raw = torch.cat([z1, z2] if negatives is None else [z1, z2, negatives])
     with full_precision(z1):
         columns = Embeddings.from_raw(raw, torch.cat(list(hidden)) if hidden is not None and negatives is None else None)
-        anchor_idx = torch.arange(2*b, device=z1.device)[rows]
-        positive_idx = torch.arange(2*b, device=z1.device).roll(b)[rows]
-        anchors = columns[:2*b][rows]
-        logits = (anchors.z/temperature) @ columns.z.T
-        positive_logit = (anchors.z*columns.z[positive_idx]).sum(1)/temperature
-    negative, k = mark_negatives(logits, anchor_idx, positive_idx, b, in_batch, [x for x in (labels, sample_ids) if x is not None])
-    return Contrast(logits, negative, k, positive_logit, positive_idx, anchor_idx, anchors, columns, 2*b, temperature,
-                    in_batch and labels is None and sample_ids is None)
+    idx = torch.arange(2*b, device=z1.device)
+    return Pairing(columns[:2*b], columns, idx, idx.roll(b), 2*b, temperature, in_batch, tuple(x for x in (labels, sample_ids) if x is not None))
+
+
+def from_views(
+    z1:Tensor, # (b d) as in `pair_views`
+    z2:Tensor, # (b d)
+    temperature:float=.5,
+    *,
+    rows:slice=slice(None), # which of the 2b anchors
+    **companions,           # hidden, labels, sample_ids, negatives, in_batch: as in `pair_views`
+)->Contrast:
+    "All views against all views at once, or the anchors `rows` of them."
+    return pair_views(z1, z2, temperature, **companions).contrast(rows)
 
 # %% ../nbs/01_pairs.ipynb #434d57e2
 def mark_negatives(
@@ -196,14 +253,16 @@ def mark_negatives(
     positive_idx:Tensor, # (a)
     b:int,               # number of images
     in_batch:bool,       # False: views are no negatives
-    ids:list,            # id tensors, each (b) or (b+m)
+    ids:tuple,           # id tensors, each (b) or (b+m)
+    never:Tensor|None=None, # (n) bool: no one's negative
 )->tuple[Tensor, Tensor]: # (a n) bool, (a) number of negatives
     "Everybody but the anchor, its positive and those who share an id with it."
     n = logits.shape[1]
     negative = torch.ones_like(logits, dtype=torch.bool)
     negative = negative.scatter(1, torch.stack([anchor_idx, positive_idx], 1), False)
-    if in_batch and not ids: return negative, torch.full_like(positive_idx, n-2).to(logits.dtype)
+    if in_batch and not ids and never is None: return negative, torch.full_like(positive_idx, n-2).to(logits.dtype)
     if not in_batch: negative = negative & (torch.arange(n, device=logits.device) >= 2*b)
+    if never is not None: negative = negative & ~never
     for x in ids: negative = negative & ~same_id(x, anchor_idx, b, n)
     return negative, negative.sum(1).to(logits.dtype)
 

@@ -131,15 +131,15 @@ def swap_candidates(
     return indicator._replace(value=torch.where(mask, value, mean)[:,order])
 
 # %% ../nbs/06_unremix_selection.ipynb #dc06aa7c
-def swap_u(contrast:Contrast, knobs:Knobs, prepared=None)->tuple[Callable, Callable]:
+def swap_u(contrast:Contrast, knobs:Knobs, u=None)->tuple[Callable, Callable]:
     "`opinions` with the uncertainty of other candidates."
-    u, r = opinions(contrast, knobs, prepared)
-    return lambda: swap_candidates(u(), contrast), r
+    known, r = opinions(contrast, knobs, u)
+    return lambda: swap_candidates(known(), contrast), r
 
-def swap_both(contrast:Contrast, knobs:Knobs, prepared=None)->tuple[Callable, Callable]:
+def swap_both(contrast:Contrast, knobs:Knobs, u=None)->tuple[Callable, Callable]:
     "`opinions` with uncertainty and representativeness of other candidates."
-    u, r = swap_u(contrast, knobs, prepared)
-    return u, lambda: swap_candidates(r(), contrast)
+    swapped, r = swap_u(contrast, knobs, u)
+    return swapped, lambda: swap_candidates(r(), contrast)
 
 # %% ../nbs/06_unremix_selection.ipynb #6068e062
 class PlaceboLoss(UnReMixLoss):
