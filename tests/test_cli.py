@@ -9,7 +9,8 @@ from unremix.train import LIMITS, STRATEGIES
 
 SMALL = ['--limit', '64', '--batch-size', '16', '--epochs', '1', '--log-every', '1', '--precision', '32-true']
 BELOW = {'limit': '0', 'validation': '0', 'image_size': '4', 'augment_strength': '3', 'head_hidden': '0', 'head_out': '1', 'temperature_end': '0', 'tau_plus_end': '1',
-         'beta_end': '-1', 'anneal_steps': '0', 'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0'}
+         'beta_end': '-1', 'anneal_steps': '0', 'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0',
+         'save_every': '0', 'chunk_size': '0', 'queue_size': '-1', 'momentum': '1', 'micro_batch': '0', 'devices': '0', 'num_nodes': '0'}
 TRAIN = [ # arguments after `train`, words of the sentence
     *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, allowed in [LIMITS[name]]],
     (['--seed', '2147483648'], ['seed', '2**31-1']), (['--lr', 'nan'], ['lr', 'above 0']), (['--lr', 'inf'], ['lr', 'finite']),
@@ -18,7 +19,9 @@ TRAIN = [ # arguments after `train`, words of the sentence
     (['--lr-schedule', 'step'], ['lr_schedule', 'cosine', 'constant']), (['--dataset', 'stl10_all', '--strategy', 'supervised'], ['strategy', 'stl10_all', 'no labels']),
     (['--precision', '8-bit'], ['precision', 'bf16-mixed']), (['--accelerator', 'abacus'], ['accelerator', 'cuda']),
     (['--warmup-epochs', '-1'], ['warmup_epochs', 'epochs']), (['--warmup-epochs', '9', '--epochs', '3'], ['warmup_epochs', 'between 0 and']),
-    (['--devices', '2'], ['devices', 'later release']), (['--devices', '0'], ['devices']),
+    (['--devices', '3'], ['batch_size', 'a multiple of devices', '(3)']), (['--devices', '100'], ['batch_size', '(100)']),
+    (['--strategy', 'supervised', '--queue-size', '8'], ['queue_size', 'supervised']),
+    (['--strategy', 'unremix', '--select', 'sample', '--k-keep', '0', '--chunk-size', '4'], ['k_keep']),
     (['--temperature', '0'], ['temperature', '> 0']), (['--temperature', 'nan'], ['temperature']),
     (['--strategy', 'debiased', '--tau-plus', '1'], ['tau_plus', '[0, 1)']), (['--strategy', 'hcl', '--tau-plus', '-.1'], ['tau_plus', '[0, 1)']),
     (['--strategy', 'hcl', '--beta', '-1'], ['beta', '≥ 0']), (['--strategy', 'unremix', '--mix', '1', '1', '1'], ['mix']),

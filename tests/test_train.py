@@ -53,7 +53,7 @@ def test_another_seed_is_another_run(tmp_path):
 
 def test_non_finite_loss_stops(tmp_path):
     cfg = TrainConfig(limit=64, batch_size=16, epochs=3, lr=1e30, optimizer='sgd', warmup_epochs=0, log_every=1, precision='32-true')
-    with pytest.raises(FloatingPointError, match=r'loss is nan at step \d+ \(lr .*checkpoint'): train(cfg, tmp_path/'run', progress=False)
+    with pytest.raises(FloatingPointError, match=r'loss is not finite at step \d+ \(seen last: lr .*checkpoint'): train(cfg, tmp_path/'run', progress=False)
     assert not (tmp_path/'run'/'result.json').exists()
 
 @pytest.mark.parametrize('fields', [dict(strategy='supervised'), dict(strategy='debiased', clip_grad=1.), dict(strategy='hcl', optimizer='sgd', lr=.1, temperature_end=.2),

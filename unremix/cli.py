@@ -103,7 +103,7 @@ def run_train(args:list[str])->None:
     done = check_folder(command.out, resolve(command.config))
     if done: print(f'{command.out} is finished; nothing to do.')
     result = done or train(command.config, command.out, lambda run: {'scores': score(run)})
-    print(scores_text(result['scores']))
+    if 'scores' in result: print(scores_text(result['scores'])) # of several processes, only the first has them
 
 def run_compare(args:list[str])->None:
     "Strategies times seeds, one table, one figure."

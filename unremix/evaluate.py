@@ -180,9 +180,10 @@ def load_run(out:Path)->Run:
     out = Path(out)
     require((out/'result.json').exists(), 'run', 'the folder of a finished run, with a result.json', str(out))
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(out/'config.json').items()}
-    try: run = set_up(TrainConfig(**config))
+    try: run = set_up(TrainConfig(**config | {'devices': 1, 'num_nodes': 1}))
     except TypeError: raise ValueError(f'run={str(out)!r} has a config.json that is not of a training run') from None
-    restore(run, out/'checkpoint.pt')
+    state = restore(run, out/'checkpoint.pt')
+    require(state['epoch'] == run.cfg.epochs, 'checkpoint.pt', f'of the last epoch ({run.cfg.epochs})', state['epoch'])
     assign_schedules(run, run.steps*run.cfg.epochs-1)
     return run
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 from .pairs import Contrast
-from .uncertainty import BLOCK, Indicator, per_candidate
+from .uncertainty import Indicator, block_size, per_candidate
 
 # %% ../nbs/05_similarity_and_representativeness.ipynb #110779e4
 def similarity(
@@ -54,11 +54,11 @@ def mean_euclidean_distance(
     contrast:Contrast
 )->Tensor: # (a n) in [0, 2]
     "Mean Euclidean distance to the anchor's other negatives (`'euclidean'`); 1 if there are none."
-    k = contrast.k[:,None]
+    k, size = contrast.k[:,None], block_size(contrast)
     if contrast.all_others: # everybody's distances, less those to the anchor and its positive
         everybody = contrast.once('distances', lambda: per_candidate(contrast, lambda c, candidates: distances(c, candidates).sum(1)))
         total = everybody - distances(contrast, contrast.anchor_idx) - distances(contrast, contrast.positive_idx)
-    else: total = sum(contrast.negative[:,lo:lo+BLOCK].to(k.dtype) @ distances(contrast, slice(lo, lo+BLOCK)) for lo in range(0, len(contrast.columns), BLOCK))
+    else: total = sum(contrast.negative[:,lo:lo+size].to(k.dtype) @ distances(contrast, slice(lo, lo+size)) for lo in range(0, len(contrast.columns), size))
     return torch.where(k > 1, total/(k-1).clamp_min(1), 1.)
 
 

@@ -5,23 +5,29 @@
 # %% auto #0
 __all__ = ['UNREMIX', 'STRATEGIES', 'OPTIMIZERS', 'LR_SCHEDULES', 'PRECISIONS', 'ACCELERATORS', 'LIMITS', 'Supervised',
            'TrainConfig', 'check_config', 'lr_at', 'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model',
-           'auto_precision', 'resolve', 'split_images', 'set_up', 'epoch_steps', 'Log', 'check_finite', 'fit', 'facts',
-           'train']
+           'make_criterion', 'auto_precision', 'resolve', 'split_images', 'set_up', 'embed', 'embed_with_keys',
+           'share_of', 'order_of', 'epoch_steps', 'Log', 'FirstBad', 'check_finite', 'Interrupted', 'stop_signals',
+           'all_asked', 'fit', 'facts', 'require_space', 'train']
 
 # %% ../nbs/09_train.ipynb #230986e6
-import dataclasses, json, math, resource, time
+import dataclasses, json, math, resource, shutil, signal, sys, threading, time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from .caching import MicroBatches, random_state, set_random_state, warn_of_batchnorm
 from .data import Augment, Images, choose, hold_out, load_dataset, rank_in_class
 from .importance import UnReMixLoss
 from .losses import DebiasedNTXentLoss, NTXentLoss
 from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
+from .queues import KeyQueue, follow
 from .runs import check_folder, claim_folder, code_version, cut_log, restore, save_checkpoint, write_json
 from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
@@ -29,6 +35,8 @@ from .weights import HCLLoss
 # %% ../nbs/09_train.ipynb #533a357f
 class Supervised(nn.Module):
     "Cross-entropy of class logits, called like the contrastive losses: the baseline that may see labels."
+    def check(self): pass
+
     def forward(self, z1, z2, hidden=None, true_labels=None, return_stats=False):
         logits, y = torch.cat([z1, z2]).float(), true_labels.repeat(2)
         loss = nn.functional.cross_entropy(logits, y)
@@ -96,12 +104,20 @@ class TrainConfig:
     warmup_epochs:float=.5                  # linear warm-up, 0 to epochs
     lr_schedule:str='cosine'                # cosine or constant, after the warm-up
     clip_grad:float|None=None               # largest norm of the gradient, above 0; None = no clipping
+    chunk_size:int|None=None                # anchors of the loss at a time, 1 or more; None = all
+    gather_distributed:bool=True            # several processes: negatives of all of them
+    queue_size:int=0                        # keys of earlier batches kept as negatives; 0 = negatives of the batch
+    momentum:float=.99                      # of the encoder that makes keys, 0 to below 1
+    micro_batch:int|None=None               # views whose activations are kept at a time, 1 or more; None = all
     precision:str='auto'                    # auto, 32-true, bf16-mixed or 16-mixed
     channels_last:bool=True                 # memory layout that convolutions like
     accelerator:str='auto'                  # auto, cpu, cuda or mps
-    devices:int=1                           # devices used; 1 for now
+    devices:int=1                           # processes per machine, each with a device, 1 or more; batch_size is that of all together
+    num_nodes:int=1                         # machines, 1 or more
+    sync_batchnorm:bool=False               # statistics of BatchNorm over all processes (GPUs only)
     seed:int=0                              # of weights, batches and augmentations, 0 to 2**31-1
     log_every:int=10                        # steps between two lines of log.jsonl, 1 or more
+    save_every:int|None=None                # steps between checkpoints, 1 or more; None = at the end of each epoch
 
     def __post_init__(self): check_config(self)
 
@@ -117,7 +133,8 @@ LIMITS = { # field: (what holds, in words)
     'anneal_steps': (_count, '1 or more'), 'epochs': (_count, '1 or more'), 'batch_size': (lambda v: v >= 2, '2 or more'),
     'lr': (_above, 'a finite number above 0'), 'weight_decay': (_finite, 'a finite number, 0 or more'),
     'clip_grad': (_above, 'a finite number above 0'), 'seed': (lambda v: 0 <= v < 2**31, 'between 0 and 2**31-1'),
-    'log_every': (_count, '1 or more')}
+    'log_every': (_count, '1 or more'), 'save_every': (_count, '1 or more'), 'chunk_size': (_count, '1 or more'), 'queue_size': (lambda v: v >= 0, '0 or more'),
+    'momentum': (lambda v: 0 <= v < 1, '0 or more and below 1'), 'micro_batch': (_count, '1 or more'), 'devices': (_count, '1 or more'), 'num_nodes': (_count, '1 or more')}
 
 # %% ../nbs/09_train.ipynb #088dede3
 def check_config(cfg)->None:
@@ -128,7 +145,9 @@ def check_config(cfg)->None:
     for name, table in dict(strategy=STRATEGIES, optimizer=OPTIMIZERS, lr_schedule=LR_SCHEDULES, precision=PRECISIONS, accelerator=ACCELERATORS).items():
         require(getattr(cfg, name) in table, name, 'one of ' + ', '.join(table), getattr(cfg, name))
     require(0 <= cfg.warmup_epochs <= cfg.epochs, 'warmup_epochs', f'between 0 and epochs ({cfg.epochs})', cfg.warmup_epochs)
-    require(cfg.devices == 1, 'devices', '1 (several devices come with a later release)', cfg.devices)
+    processes = cfg.devices*cfg.num_nodes
+    require(cfg.batch_size % processes == 0 and cfg.batch_size >= 2*processes, 'batch_size', f'a multiple of devices × num_nodes ({processes}), 2 images or more each', cfg.batch_size)
+    require(cfg.strategy != 'supervised' or not cfg.queue_size, 'queue_size', '0 with supervised, which has no negatives', cfg.queue_size)
     require(cfg.strategy != 'supervised' or cfg.dataset != 'stl10_all', 'strategy', 'one that needs no labels, since most images of stl10_all have none', cfg.strategy)
     STRATEGIES[cfg.strategy](cfg)
 
@@ -180,6 +199,8 @@ class Run:
     criterion:nn.Module
     steps:int           # per epoch
     start:dict          # first value of each scheduled attribute
+    queue:KeyQueue|None=None   # keys of earlier batches
+    follower:nn.Module|None=None # the encoder that made them
 
 # %% ../nbs/09_train.ipynb #0c35b151
 class Classifier(nn.Linear):
@@ -193,7 +214,16 @@ def make_model(cfg:TrainConfig, images:Images)->Model:
     encoder = make_encoder(cfg.encoder, images.x.shape[1], images.x.shape[-1])
     if cfg.strategy == 'supervised': head = Classifier(encoder.out_dim, len(images.classes))
     else: head = ProjectionHead(encoder.out_dim, cfg.head_hidden, cfg.head_out)
-    return Model(encoder, head)
+    model = Model(encoder, head)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if cfg.sync_batchnorm else model
+
+
+def make_criterion(cfg:TrainConfig)->nn.Module:
+    "The loss of a strategy, with what the configuration says about memory and processes."
+    criterion = STRATEGIES[cfg.strategy](cfg)
+    criterion.chunk_size, criterion.gather_distributed = cfg.chunk_size, cfg.gather_distributed
+    criterion.check()
+    return criterion
 
 # %% ../nbs/09_train.ipynb #0539886f
 def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
@@ -220,33 +250,75 @@ def set_up(cfg:TrainConfig)->Run:
     "Load the data and build everything a step needs; touches no file of the run."
     images = split_images(cfg)[0]
     require(cfg.batch_size <= len(images.x), 'batch_size', f'at most the {len(images.x)} training images', cfg.batch_size)
-    fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, precision=cfg.precision)
+    fabric = Fabric(accelerator=cfg.accelerator, devices=cfg.devices, num_nodes=cfg.num_nodes, precision=cfg.precision)
     fabric.launch()
+    require(fabric.world_size == cfg.devices*cfg.num_nodes, 'devices × num_nodes', f'the {fabric.world_size} processes that were started', cfg.devices*cfg.num_nodes)
     model = make_model(cfg, images).to(memory_format=torch.channels_last if cfg.channels_last else torch.contiguous_format)
+    if cfg.micro_batch: warn_of_batchnorm(model, cfg.micro_batch)
+    follower = deepcopy(model).to(fabric.device) if cfg.queue_size else None
+    queue = KeyQueue(cfg.queue_size, cfg.head_out, stores_hidden=True).to(fabric.device) if cfg.queue_size else None
     model, optimizer = fabric.setup(model, OPTIMIZERS[cfg.optimizer](model.parameters(), cfg))
-    criterion = STRATEGIES[cfg.strategy](cfg).to(fabric.device)
+    criterion = make_criterion(cfg).to(fabric.device)
     start = {k: getattr(criterion, k) for k in ('temperature', 'tau_plus', 'beta') if getattr(cfg, k+'_end') is not None and hasattr(criterion, k)}
     images = dataclasses.replace(images, x=images.x.to(fabric.device), y=images.y.to(fabric.device))
-    return Run(cfg, images, Augment.for_images(images, cfg.augment_strength).to(fabric.device), fabric, model, optimizer, criterion, len(images.x)//cfg.batch_size, start)
+    return Run(cfg, images, Augment.for_images(images, cfg.augment_strength).to(fabric.device), fabric, model, optimizer, criterion, len(images.x)//cfg.batch_size, start, queue, follower)
 
 # %% ../nbs/09_train.ipynb #afe209cf
-def epoch_steps(run:Run, epoch:int)->Iterator[tuple]: # (step, loss (), values of the log)
+def embed(run:Run, views:Tensor)->tuple: # z (n d), hidden (n f), what to call with the loss
+    "Views through the encoder, in one piece or in micro-batches."
+    if run.cfg.micro_batch is None: return *run.model(views), run.fabric.backward
+    micro = MicroBatches(run.model, views, run.cfg.micro_batch)
+    return micro.z, micro.hidden, lambda loss: micro.backward(loss, run.fabric.backward)
+
+
+def embed_with_keys(run:Run, views:Tensor)->tuple:
+    "First views through the encoder, second ones through its slow copy."
+    queries, keys = views.chunk(2)
+    with torch.no_grad(), run.fabric.autocast(): k, h = run.follower(keys)
+    z, hidden, backward = embed(run, queries)
+    return torch.cat([z, k.to(z.dtype)]), torch.cat([hidden, h.to(hidden.dtype)]), backward
+
+
+def share_of(run:Run, idx:Tensor)->Tensor:
+    "The part of a batch that this process works on."
+    return idx.chunk(run.fabric.world_size)[run.fabric.global_rank]
+
+
+def order_of(run:Run, epoch:int)->Tensor:
+    "Batch order of an epoch, the same on every process; seeds what is random in the epoch."
+    seed = run.cfg.seed*1_000_003 + epoch + 1
+    torch.manual_seed(seed)
+    order = torch.randperm(len(run.images.x))[:run.steps*run.cfg.batch_size]
+    if run.fabric.global_rank: torch.manual_seed(seed*1_009 + run.fabric.global_rank)
+    return order.to(run.images.x.device)
+
+# %% ../nbs/09_train.ipynb #89f15c53
+def epoch_steps(
+    run:Run,
+    epoch:int,
+    done:int=0,        # steps of this epoch that were taken before
+    random:tuple|None=None, # state of the generators after them
+)->Iterator[tuple]:    # (step, loss (), values of the log)
     "Train for one epoch, one step per iteration; everything random follows from (seed, epoch)."
-    cfg = run.cfg
-    torch.manual_seed(cfg.seed*1_000_003 + epoch + 1)
-    order = torch.randperm(len(run.images.x))[:run.steps*cfg.batch_size].to(run.images.x.device)
-    for i, idx in enumerate(order.split(cfg.batch_size)):
-        step = epoch*run.steps + i
+    cfg, order = run.cfg, order_of(run, epoch)
+    if random is not None: set_random_state(random, run.fabric.device)
+    for i, batch in enumerate(order.split(cfg.batch_size)):
+        if i < done: continue
+        step, idx = epoch*run.steps + i, share_of(run, batch)
         values, log_now = assign_schedules(run, step), step % cfg.log_every == 0
         x, y = run.images.x[idx], run.images.y[idx]
         views = run.augment(torch.cat([x, x]))                              # (2b c h w)
-        z, hidden = run.model(views)                                        # forward
-        loss = run.criterion(*z.chunk(2), hidden=hidden.chunk(2), true_labels=y, return_stats=log_now)
+        z, hidden, backward = (embed_with_keys if run.queue else embed)(run, views) # forward
+        known = dict(queue=run.queue, sample_ids=idx) if run.queue else {}
+        loss = run.criterion(*z.chunk(2), hidden=hidden.chunk(2), true_labels=y, return_stats=log_now, **known)
         if log_now: loss, stats = loss
-        run.fabric.backward(loss)                                           # backward
+        backward(loss)                                                      # backward
         if cfg.clip_grad: run.fabric.clip_gradients(run.model, run.optimizer, max_norm=cfg.clip_grad)
         run.optimizer.step()                                                # step
         run.optimizer.zero_grad()
+        if run.queue:
+            follow(run.follower, run.model.module, cfg.momentum)
+            run.queue.push(z.chunk(2)[1].detach(), hidden.chunk(2)[1], sample_ids=idx, true_labels=y, labels=y)
         if log_now: values |= {k: v.item() for k, v in stats.items()}
         yield step, loss.detach(), values
 
@@ -265,25 +337,64 @@ class Log:
         self.bar.set_postfix_str(', '.join(f'{v} {line[k]:.4g}' for k, v in short.items() if k in line))
 
 # %% ../nbs/09_train.ipynb #108f4f9a
-def check_finite(step:int, loss:Tensor, values:dict, checkpoint:Path)->None:
+class FirstBad:
+    "Remembers the first step whose loss was not finite, without waiting for the device."
+    def __init__(self, device:torch.device): self.step = torch.full((), -1, device=device)
+    def see(self, step:int, loss:Tensor)->None: self.step = torch.where((self.step < 0) & ~loss.isfinite(), step, self.step)
+
+
+def check_finite(bad:FirstBad, values:dict, checkpoint:Path)->None:
     "Stop a run whose loss is no longer a number."
-    if loss.isfinite(): return
+    if (step := bad.step.item()) < 0: return
     seen = ', '.join(f'{k} {v:.3g}' for k, v in values.items())
     last = f'the last good state is {str(checkpoint)!r}' if checkpoint.exists() else 'there is no checkpoint yet'
-    raise FloatingPointError(f'loss is {loss.item()} at step {step} ({seen}); {last}: lower lr, raise temperature or clip the gradient')
+    raise FloatingPointError(f'loss is not finite at step {step} (seen last: {seen}); {last}: lower lr, raise temperature or clip the gradient')
 
 # %% ../nbs/09_train.ipynb #e8774f1c
-def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, seconds, loss
-    "Train the epochs that are left; log some steps, save a checkpoint after each epoch."
-    checkpoint, log, start = out/'checkpoint.pt', Log(out/'log.jsonl', bar), time.perf_counter() - state['seconds']
-    for epoch in range(state['epoch'], run.cfg.epochs):
-        for step, loss, values in epoch_steps(run, epoch):
-            bar.update()
-            log_now, last = step % run.cfg.log_every == 0, (step+1) % run.steps == 0
-            if log_now or last: check_finite(step, loss, values, checkpoint)
-            if log_now: log(run, step, loss.item(), values)
-        state = {'epoch': epoch+1, 'seconds': time.perf_counter()-start, 'loss': loss.item()}
-        save_checkpoint(checkpoint, run, **state)
+class Interrupted(SystemExit):
+    "Raised after the state was saved; `code` is 128 + the signal's number."
+
+
+@contextmanager
+def stop_signals():
+    "Yields a list that will hold the number of a signal, if one comes; threads other than the main one get none."
+    asked, old = [], {}
+    def ask(number, frame):
+        asked.append(number)
+        signal.signal(number, old[number])
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT): old[number] = signal.signal(number, ask)
+    try: yield asked
+    finally:
+        for number, handler in old.items(): signal.signal(number, handler)
+
+
+def all_asked(run:Run, asked:list)->bool:
+    "Has any process been asked to stop?"
+    return bool(asked) if run.fabric.world_size == 1 else run.fabric.strategy.reduce_boolean_decision(bool(asked), all=False)
+
+# %% ../nbs/09_train.ipynb #cdaeea78
+def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, done, seconds, loss
+    "Take the steps that are left; log some, save checkpoints, stop when asked."
+    checkpoint, log, start, bad = out/'checkpoint.pt', Log(out/'log.jsonl', bar), time.perf_counter() - state['seconds'], FirstBad(run.fabric.device)
+    values, on_cpu, random = {}, run.fabric.device.type == 'cpu', state.pop('random', None)
+    with stop_signals() as asked:
+        for epoch in range(state['epoch'], run.cfg.epochs):
+            for step, loss, new in epoch_steps(run, epoch, state.get('done', 0), random):
+                bar.update()
+                bad.see(step, loss)
+                done, log_now, values = step + 1 - epoch*run.steps, step % run.cfg.log_every == 0, values | new
+                last, stop = done == run.steps, all_asked(run, asked)
+                save = last or stop or run.cfg.save_every and (step+1) % run.cfg.save_every == 0
+                if log_now or save or on_cpu: check_finite(bad, values, checkpoint)
+                if log_now and run.fabric.is_global_zero: log(run, step, loss.item(), new)
+                if not save: continue
+                state = {'epoch': epoch + last, 'done': 0 if last else done, 'seconds': time.perf_counter()-start, 'loss': loss.item()}
+                save_checkpoint(checkpoint, run, **state)
+                if stop and not (last and epoch+1 == run.cfg.epochs):
+                    print(f'unremix: stopped after step {step}; the same command goes on from {str(checkpoint)!r}', file=sys.stderr)
+                    raise Interrupted(128 + (asked or [signal.SIGTERM])[0])
+            random = None
     return state
 
 # %% ../nbs/09_train.ipynb #cbd2eb53
@@ -296,22 +407,35 @@ def facts(run:Run, seconds:float, loss:float)->dict:
             'threads': torch.get_num_threads(), 'code': code_version(), 'torch': torch.__version__}
 
 # %% ../nbs/09_train.ipynb #9c67f147
+def require_space(run:Run, out:Path)->None:
+    "Raise an `OSError` unless the folder's disk has room for the run's checkpoints."
+    tensors = [*run.model.state_dict().values()]*3 + [*(run.queue.state_dict().values() if run.queue else ())] # weights, two moments
+    need, free = 3*sum(x.numel()*x.element_size() for x in tensors) + 2**20, shutil.disk_usage(out).free
+    if free < need: raise OSError(f'out={str(out)!r} is on a disk with {free/2**20:.0f} MB left, and checkpoints need {need/2**20:.0f} MB: make room or give another folder')
+
+# %% ../nbs/09_train.ipynb #3dc4cec4
 def train(
     cfg:TrainConfig,
     out:Path,                  # run folder: made, continued, or read if finished
-    finish:Callable|None=None, # called with the trained `Run`; what it returns joins the result
+    finish:Callable|None=None, # called with the trained `Run` on rank 0; what it returns joins the result
     progress:bool=True,        # show a bar (in a terminal only)
 )->dict:                       # the result
     "Train one run in the folder `out`, or continue it; return its result."
     cfg, out = resolve(cfg), Path(out)
     if (result := check_folder(out, cfg)): return result
     run = set_up(cfg)
+    first = run.fabric.is_global_zero
     if run.fabric.device.type == 'cuda': torch.cuda.reset_peak_memory_stats(run.fabric.device) # of this run, not of those before it
     state = restore(run, out/'checkpoint.pt')
-    claim_folder(out, cfg)
-    cut_log(out/'log.jsonl', state['epoch']*run.steps)
-    with tqdm(total=run.steps*cfg.epochs, initial=state['epoch']*run.steps, desc=f'{cfg.strategy} seed {cfg.seed}', leave=False, disable=None if progress else True) as bar:
+    if first:
+        claim_folder(out, cfg)
+        require_space(run, out)
+        cut_log(out/'log.jsonl', state['epoch']*run.steps + state.get('done', 0))
+    run.fabric.barrier()
+    steps_done = state['epoch']*run.steps + state.get('done', 0)
+    with tqdm(total=run.steps*cfg.epochs, initial=steps_done, desc=f'{cfg.strategy} seed {cfg.seed}', leave=False, disable=None if progress and first else True) as bar:
         state = fit(run, out, state, bar)
-    result = facts(run, state['seconds'], state['loss']) | (finish(run) if finish else {})
-    write_json(out/'result.json', result)
+    if run.fabric.world_size > 1: dist.destroy_process_group() # what follows is rank 0's alone, and nobody waits for it
+    result = facts(run, state['seconds'], state['loss']) | (finish(run) if finish and first else {})
+    if first: write_json(out/'result.json', result)
     return result

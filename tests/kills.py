@@ -1,0 +1,48 @@
+"A training run in a process that can be started again quickly and killed at any moment."
+import multiprocessing, os, signal, socket, time
+from pathlib import Path
+
+from unremix.train import TrainConfig, train
+
+context = multiprocessing.get_context('forkserver')
+context.set_forkserver_preload(['unremix.train']) # so that a new process starts at once
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('localhost', 0))
+        return s.getsockname()[1]
+
+
+def one_rank(cfg, out, rank, size, port):
+    "One process of the run, as `torchrun` would start it."
+    import torch
+    torch.set_num_threads(1)
+    if size > 1: os.environ |= dict(MASTER_ADDR='localhost', MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size), TORCHELASTIC_RUN_ID='test')
+    train(cfg, out, progress=False)
+
+
+class Job:
+    "All processes of a run."
+    def __init__(self, cfg:TrainConfig, out:Path):
+        port, size = free_port(), cfg.devices
+        self.processes = [context.Process(target=one_rank, args=(cfg, out, r, size, port)) for r in range(size)]
+        for p in self.processes: p.start()
+
+    def running(self): return all(p.is_alive() for p in self.processes)
+
+    def send(self, number):
+        for p in self.processes:
+            if p.is_alive(): os.kill(p.pid, number)
+
+    def wait(self):
+        for p in self.processes: p.join(120)
+        return [p.exitcode for p in self.processes]
+
+    def killed_after(self, seconds):
+        "Did SIGKILL come before the end?"
+        end = time.monotonic() + seconds
+        while self.running() and time.monotonic() < end: time.sleep(.005)
+        alive = self.running()
+        self.send(signal.SIGKILL); self.wait()
+        return alive

@@ -1,0 +1,168 @@
+"What a run survives: kills at any moment, signals, damaged files, full disks; alone, with a queue, with two processes."
+import json, random, shutil, signal, time, warnings
+from collections import namedtuple
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import unremix.train
+from kills import Job
+from unremix.train import TrainConfig, make_model, set_up, split_images, train
+
+SMALL = dict(limit=96, batch_size=16, epochs=3, log_every=1, precision='32-true', save_every=2, accelerator='cpu', channels_last=False)
+RUNS = {
+    'alone': TrainConfig(**SMALL, strategy='unremix', select='sample', k_keep=9),
+    'queue': TrainConfig(**SMALL, strategy='hcl', queue_size=40, momentum=.9),
+    'two processes': TrainConfig(**SMALL, strategy='hcl', devices=2)}
+KILLS = 20
+
+
+def state(out):
+    "Everything of the last checkpoint but times and the configuration."
+    saved = torch.load(out/'checkpoint.pt', weights_only=True)
+    return {k: saved.get(k) for k in ('model', 'optimizer', 'queue', 'follower', 'criterion', 'epoch', 'loss')}
+
+
+def lines(out): return [{k: v for k, v in json.loads(l).items() if k != 'images_per_s'} for l in (out/'log.jsonl').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_killed_at_random_moments(name, tmp_path):
+    "20 times SIGKILL, each some time after the start, then left alone: the same bits as a run that was never touched."
+    cfg, chance = RUNS[name], random.Random(0)
+    for out in (tmp_path/'whole', tmp_path/'again'): # the first one pays for starting the server
+        start = time.monotonic()
+        assert set(Job(cfg, out).wait()) == {0}
+    whole, kills = time.monotonic() - start, 0
+    for attempt in range(4*KILLS):
+        if kills == KILLS: break
+        if (tmp_path/'killed'/'result.json').exists(): shutil.move(tmp_path/'killed', tmp_path/f'finished{attempt}') # it was faster: kill a new one
+        kills += Job(cfg, tmp_path/'killed').killed_after(chance.uniform(.1, 1.)*whole)
+    assert kills == KILLS
+    assert set(Job(cfg, tmp_path/'killed').wait()) == {0}
+    for out in [tmp_path/'again', tmp_path/'killed', *tmp_path.glob('finished*')]:
+        assert_close(state(out), state(tmp_path/'whole'), rtol=0, atol=0)
+        assert lines(out) == lines(tmp_path/'whole') and [l['step'] for l in lines(out)] == list(range(18))
+
+
+@pytest.mark.parametrize('name, number, status', (('alone', signal.SIGTERM, 143), ('queue', signal.SIGINT, 130), ('two processes', signal.SIGTERM, 143)))
+def test_signal_finishes_the_step_and_saves(name, number, status, tmp_path):
+    "Also where only one of two processes is told."
+    cfg = TrainConfig(**{**vars(RUNS[name]), 'save_every': None, 'epochs': 4})
+    assert set(Job(cfg, tmp_path/'whole').wait()) == {0}
+    job = Job(cfg, tmp_path/'stopped')
+    while job.running() and not ((tmp_path/'stopped'/'log.jsonl').exists() and '"step": 7,' in (tmp_path/'stopped'/'log.jsonl').read_text()): time.sleep(.005)
+    job.processes[-1].terminate() if number == signal.SIGTERM else job.send(number)
+    assert set(job.wait()) == {status}
+    saved = torch.load(tmp_path/'stopped'/'checkpoint.pt', weights_only=True)
+    assert saved['epoch']*6 + saved['done'] == len(lines(tmp_path/'stopped')) >= 8 and not (tmp_path/'stopped'/'result.json').exists()
+    assert set(Job(cfg, tmp_path/'stopped').wait()) == {0}
+    assert_close(state(tmp_path/'stopped'), state(tmp_path/'whole'), rtol=0, atol=0)
+    assert lines(tmp_path/'stopped') == lines(tmp_path/'whole')
+
+
+def test_damaged_checkpoint_falls_back(tmp_path):
+    cfg = RUNS['alone']
+    whole = train(cfg, tmp_path/'whole', progress=False)
+    shutil.copytree(tmp_path/'whole', tmp_path/'damaged')
+    (tmp_path/'damaged'/'result.json').unlink()
+    newest = tmp_path/'damaged'/'checkpoint.pt'
+    newest.write_bytes(newest.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match='cannot be read.*going on from .*checkpoint_before.pt'): again = train(cfg, tmp_path/'damaged', progress=False)
+    assert again['loss'] == whole['loss'] and lines(tmp_path/'damaged') == lines(tmp_path/'whole')
+    assert_close(state(tmp_path/'damaged'), state(tmp_path/'whole'), rtol=0, atol=0)
+
+
+def test_foreign_checkpoint_is_refused(tmp_path):
+    cfg = TrainConfig(**{**SMALL, 'epochs': 1, 'save_every': None})
+    train(cfg, tmp_path/'a', progress=False)
+    train(TrainConfig(**{**vars(cfg), 'seed': 1}), tmp_path/'b', progress=False)
+    (tmp_path/'b'/'result.json').unlink()
+    shutil.copy(tmp_path/'a'/'checkpoint.pt', tmp_path/'b'/'checkpoint.pt')
+    with pytest.raises(ValueError, match=r'is of a run with other settings \(seed\)'): train(TrainConfig(**{**vars(cfg), 'seed': 1}), tmp_path/'b', progress=False)
+
+
+def test_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(unremix.train.shutil, 'disk_usage', lambda path: namedtuple('usage', 'total used free')(10, 9, 2**20))
+    monkeypatch.setattr(unremix.train, 'fit', lambda *args: pytest.fail('it trained'))
+    with pytest.raises(OSError, match=r'with 1 MB left, and checkpoints need \d+ MB'): train(TrainConfig(**SMALL), tmp_path/'run', progress=False)
+
+
+def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
+    "The third step of the second epoch is spoilt; the checkpoint of the second step stays."
+    cfg, real, calls = TrainConfig(**SMALL), unremix.train.make_criterion, []
+    class Spoilt(torch.nn.Module):
+        def __init__(self, loss): super().__init__(); self.loss = loss
+        def forward(self, *args, **kwargs):
+            calls.append(1)
+            loss, stats = self.loss(*args, **kwargs)
+            return (loss*float('nan') if len(calls) == 9 else loss), stats
+    monkeypatch.setattr(unremix.train, 'make_criterion', lambda cfg: Spoilt(real(cfg)))
+    with pytest.raises(FloatingPointError, match=r"not finite at step 8 \(seen last: lr .*positive_similarity .*\); the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path/'run', progress=False)
+    saved = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
+    assert saved['epoch'] == 1 and saved['done'] == 2 and all(x.isfinite().all() for x in saved['model'].values())
+
+
+def test_micro_batches_train_like_the_whole(tmp_path):
+    "Where no layer knows the batch: the same parameters after some steps, in every digit that float32 has."
+    losses = []
+    for micro in (None, 8, 5):
+        cfg = TrainConfig(**SMALL, micro_batch=micro)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            run = set_up(cfg)
+        for m in run.model.modules():
+            if isinstance(m, torch.nn.modules.batchnorm._BatchNorm): m.eval()
+        steps = unremix.train.epoch_steps(run, 0)
+        losses.append([next(steps)[1] for _ in range(4)])
+    for other in losses[1:]: assert_close(torch.stack(other), torch.stack(losses[0]), rtol=1e-4, atol=1e-4)
+
+
+def test_micro_batches_warn_of_batchnorm():
+    with pytest.warns(UserWarning, match='micro_batch=8: BatchNorm'): set_up(TrainConfig(**SMALL, micro_batch=8))
+
+
+def test_bf16_follows_float32(tmp_path):
+    curves = [[l['loss'] for l in lines(tmp_path/p)] for p in ('32-true', 'bf16-mixed') if train(TrainConfig(**{**SMALL, 'precision': p, 'strategy': 'unremix'}), tmp_path/p, progress=False)]
+    assert max(abs(a-b)/b for a, b in zip(curves[1], curves[0])) < .02
+
+
+def test_scaler_of_16_bits_survives_a_checkpoint(tmp_path):
+    "16-mixed needs a GPU; its scaler's state goes through a checkpoint all the same."
+    run = set_up(TrainConfig(**SMALL))
+    scaler = torch.amp.GradScaler('cpu', init_scale=1024., growth_interval=3)
+    w = torch.ones(2, requires_grad=True); optimizer = torch.optim.SGD([w], .1)
+    for _ in range(2):
+        optimizer.zero_grad(); scaler.scale(w.sum()).backward(); scaler.step(optimizer); scaler.update()
+    precision = run.fabric.strategy.precision
+    precision.state_dict, loaded = scaler.state_dict, []
+    precision.load_state_dict = loaded.append
+    unremix.train.save_checkpoint(tmp_path/'checkpoint.pt', run, epoch=0, done=1, seconds=0., loss=1.)
+    unremix.train.restore(run, tmp_path/'checkpoint.pt')
+    assert loaded == [scaler.state_dict()] and loaded[0]['scale'] == 1024. and loaded[0]['_growth_tracker'] == 2
+    other = torch.amp.GradScaler('cpu'); other.load_state_dict(loaded[0])
+    assert other.state_dict() == scaler.state_dict()
+
+
+def test_sync_batchnorm_is_applied():
+    "It needs several GPUs to run, which we had not."
+    cfg = TrainConfig(**SMALL)
+    images = split_images(cfg)[0]
+    kinds = [sum(isinstance(m, torch.nn.SyncBatchNorm) for m in make_model(TrainConfig(**SMALL, sync_batchnorm=b), images).modules()) for b in (False, True)]
+    assert kinds[0] == 0 < kinds[1]
+
+
+def test_two_processes_share_the_batches(tmp_path):
+    "Order as in one process, half of each batch per rank, one log, gathered negatives."
+    assert set(Job(RUNS['two processes'], tmp_path/'run').wait()) == {0}
+    log = lines(tmp_path/'run')
+    assert [l['step'] for l in log] == list(range(18)) and all(l['loss'] < torch.tensor(30.).log() + 3 for l in log)
+    one = TrainConfig(**{**SMALL, 'epochs': 1}); run = set_up(one)
+    order = unremix.train.order_of(run, 0).split(16)
+    class Rank: world_size, global_rank = 2, 1
+    other = unremix.train.dataclasses.replace(run, fabric=Rank())
+    assert torch.cat([unremix.train.share_of(unremix.train.dataclasses.replace(run, fabric=type('R', (), dict(world_size=2, global_rank=r))()), order[0]) for r in (0, 1)]).equal(order[0])
+    assert unremix.train.share_of(other, order[0]).equal(order[0][8:])
+    statistics = log[0]['effective_negatives']
+    assert statistics > 14 # with its own eight images a rank would have 14 negatives
