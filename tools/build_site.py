@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sorted matches
     'Start': ['which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
-                                                   'your_training_code', 'exercises')],
+                                                   'your_training_code', 'several_gpus', 'exercises')],
     'Library': ['[0-9]*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}

@@ -176,6 +176,9 @@ def bench_table(result:dict)->str:
 
 def main(args:list[str]):
     "`unremix bench`."
+    if args[:1] in (['scale'], ['loop']):
+        from unremix.scale import main as at_scale
+        return at_scale(args)
     from unremix.cli import parse
     quick = dict(batch=256, rounds=1, repeats=2, steps=0, out=Path('runs/bench/quick.json')) if '--quick' in args else {}
     cfg = parse(BenchConfig, [a for a in args if a != '--quick'], 'unremix bench', **quick)

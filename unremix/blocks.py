@@ -32,7 +32,9 @@ def in_turn(
             contrast = pairing.contrast(slice(lo, lo+size))
             losses, log_w = per_anchor(contrast)
             watch(contrast, log_w)
+            del contrast, log_w # whoever differentiates needs the room
             yield losses
+            del losses
 
 
 class _SumInBlocks(torch.autograd.Function):

@@ -125,13 +125,11 @@ def linear_pool(
     "Mean of the three distributions; it cannot veto."
     of_similarity, of_other = NORMALIZERS[knobs.normalize]
     lu, la, lr = knobs.mix
-    shares = []
-    if lu: shares.append((lu, of_other(u(), contrast, knobs.kappa[0])))
-    if la: shares.append((la, of_similarity(contrast, knobs.beta)))
-    if lr: shares.append((lr, of_other(r(), contrast, knobs.kappa[1])))
-    if len(shares) == 1: return mean_one(shares[0][1], contrast.k)
+    asked = [(weight, log_p) for weight, log_p in ( # one after the other, so that memory holds one at a time
+        (lu, lambda: of_other(u(), contrast, knobs.kappa[0])), (la, lambda: of_similarity(contrast, knobs.beta)), (lr, lambda: of_other(r(), contrast, knobs.kappa[1]))) if weight]
+    if len(asked) == 1: return mean_one(asked[0][1](), contrast.k)
     total = torch.zeros_like(contrast.logits)
-    for weight, log_p in shares: total = total.add(log_p.exp(), alpha=weight)
+    for weight, log_p in asked: total = total.add(log_p().exp(), alpha=weight)
     log_w = mean_one(total.clamp_min(torch.finfo(total.dtype).tiny).log(), contrast.k)
     return torch.where(contrast.negative, log_w, -math.inf)
 
@@ -175,7 +173,8 @@ def mixture(
         u = uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature) if uses_uncertainty(knobs) else None
         size = block_size(c) # anchors at a time
         blocks = [slice(lo, lo+size) for lo in range(0, len(c.logits), size)]
-        return torch.cat([POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows))) for rows in blocks])
+        parts = [POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows))) for rows in blocks]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 # %% ../nbs/06_unremix.ipynb #1f04c1f7
 def keep_top(

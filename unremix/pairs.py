@@ -63,7 +63,8 @@ class Embeddings:
 
     def hidden_square(self)->Tensor|None: # (n)
         "Squared length of the hidden input, if anything is known of it."
-        return self.square if self.hidden is None else self.hidden.square().sum(1)
+        if self.hidden is None: return self.square
+        return torch.cat([h.square().sum(1) for h in self.hidden.split(4096)]) # in parts: the squares need not all exist at once
 
 # %% ../nbs/01_pairs.ipynb #3d789eff
 def centred(
@@ -99,7 +100,9 @@ class Contrast:
 
     def shift(self)->'Contrast':
         "The same with `centred` computed, so that blocks of rows need not compute it again."
-        return self if self.shifted else replace(self, shifted=centred(self.columns))
+        if self.shifted: return self
+        constant = not self.columns.z.requires_grad # then blocks of rows can share them
+        return replace(self, shifted=self.once('centred', lambda: centred(self.columns)) if constant else centred(self.columns))
 
     def detach(self)->'Contrast':
         "The same numbers without gradient."
