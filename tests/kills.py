@@ -14,19 +14,34 @@ def free_port():
         return s.getsockname()[1]
 
 
-def one_rank(cfg, out, rank, size, port):
-    "One process of the run, as `torchrun` would start it."
+def spoil_loss(step):
+    "From now on the loss of this process is NaN at one step."
+    import torch, unremix.train
+    real, calls = unremix.train.make_criterion, []
+    class Spoilt(torch.nn.Module):
+        def __init__(self, loss): super().__init__(); self.loss = loss
+        def forward(self, *args, **kwargs):
+            calls.append(1)
+            loss, stats = self.loss(*args, **kwargs)
+            return (loss*float('nan') if len(calls) == step+1 else loss), stats
+    unremix.train.make_criterion = lambda cfg: Spoilt(real(cfg))
+
+
+def one_rank(cfg, out, rank, size, port, spoilt=None):
+    "One process of the run, as `torchrun` would start it; `spoilt`: rank whose loss is NaN at step 8."
     import torch
+    if rank == spoilt: spoil_loss(8)
     torch.set_num_threads(1)
     if size > 1: os.environ |= dict(MASTER_ADDR='localhost', MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size), TORCHELASTIC_RUN_ID='test')
-    train(cfg, out, progress=False)
+    try: train(cfg, out, progress=False)
+    except FloatingPointError: raise SystemExit(77) # told apart from a process that lost its neighbour
 
 
 class Job:
     "All processes of a run."
-    def __init__(self, cfg:TrainConfig, out:Path):
+    def __init__(self, cfg:TrainConfig, out:Path, spoilt=None):
         port, size = free_port(), cfg.devices
-        self.processes = [context.Process(target=one_rank, args=(cfg, out, r, size, port)) for r in range(size)]
+        self.processes = [context.Process(target=one_rank, args=(cfg, out, r, size, port, spoilt)) for r in range(size)]
         for p in self.processes: p.start()
 
     def running(self): return all(p.is_alive() for p in self.processes)

@@ -36,6 +36,7 @@ TRAIN = [ # arguments after `train`, words of the sentence
     (['--epochs', 'ten'], ['--epochs', 'ten']), (['--no-such-option', '1'], ['--no-such-option']), (['--mix', '1', '0'], ['--mix', '3']),
     (['--preset', 'everything'], ['preset', *PRESETS]), (['--preset'], ['preset'])]
 COMPARE = [
+    (['--devices', '2'], ['devices', 'compare', 'train']),
     (['--strategies', 'simclr', 'best'], ['strategies', "'best'"]), (['--strategies', 'simclr', 'simclr'], ['strategies', 'different']),
     (['--strategies', 'hcl', 'unremix'], ['strategy', "'simclr'"]), (['--seeds', '0'], ['seeds', '1 or more']), (['--timed-steps', '-1'], ['timed_steps', '0 or more']),
     (['--temperature', '-1'], ['temperature']), (['--dataset', 'cats'], ['dataset'])]

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 import unremix.train
-from kills import Job
+from kills import Job, spoil_loss
 from unremix.train import TrainConfig, make_model, set_up, split_images, train
 
 SMALL = dict(limit=96, batch_size=16, epochs=3, log_every=1, precision='32-true', save_every=2, accelerator='cpu', channels_last=False)
@@ -91,17 +91,19 @@ def test_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
 
 def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
     "The third step of the second epoch is spoilt; the checkpoint of the second step stays."
-    cfg, real, calls = TrainConfig(**SMALL), unremix.train.make_criterion, []
-    class Spoilt(torch.nn.Module):
-        def __init__(self, loss): super().__init__(); self.loss = loss
-        def forward(self, *args, **kwargs):
-            calls.append(1)
-            loss, stats = self.loss(*args, **kwargs)
-            return (loss*float('nan') if len(calls) == 9 else loss), stats
-    monkeypatch.setattr(unremix.train, 'make_criterion', lambda cfg: Spoilt(real(cfg)))
+    cfg = TrainConfig(**SMALL)
+    monkeypatch.setattr(unremix.train, 'make_criterion', unremix.train.make_criterion) # put back afterwards
+    spoil_loss(8)
     with pytest.raises(FloatingPointError, match=r"not finite at step 8 \(seen last: lr .*positive_similarity .*\); the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path/'run', progress=False)
     saved = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
     assert saved['epoch'] == 1 and saved['done'] == 2 and all(x.isfinite().all() for x in saved['model'].values())
+
+
+def test_non_finite_loss_of_one_process_stops_all(tmp_path):
+    "None waits for the other."
+    assert set(Job(RUNS['two processes'], tmp_path/'run', spoilt=1).wait()) == {77}
+    saved = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
+    assert (saved['epoch'], saved['done']) == (1, 2) and all(x.isfinite().all() for x in saved['model'].values())
 
 
 def test_micro_batches_train_like_the_whole(tmp_path):

@@ -35,6 +35,7 @@ class CompareConfig(TrainConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        require(self.devices*self.num_nodes == 1, 'devices × num_nodes', '1 to compare runs, one after the other; several are for train', self.devices*self.num_nodes)
         for s in self.strategies: require(s in STRATEGIES, 'strategies', 'among ' + ', '.join(STRATEGIES), s)
         require(len(set(self.strategies)) == len(self.strategies), 'strategies', 'different from each other', self.strategies)
         require(self.strategy in self.strategies, 'strategy', f'one of strategies {self.strategies}', self.strategy)

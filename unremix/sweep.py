@@ -55,6 +55,8 @@ def runs_of(grid:Grid)->list[tuple[str, TrainConfig]]: # name of the cell, confi
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         name = ' '.join([name, *(f'{k}={v}' for k, v in varied.items())])
         found += [(name, TrainConfig(**fields, seed=s)) for s in range(grid.seed, grid.seed+seeds)]
+        processes = found[-1][1].devices*found[-1][1].num_nodes if seeds else 1
+        require(processes == 1, f'devices × num_nodes of {name!r}', '1 in a sweep; several are for train', processes)
     return sorted(found, key=lambda run: run[1].seed)
 
 # %% ../nbs/11_compare_sweep.ipynb #503329de

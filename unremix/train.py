@@ -28,6 +28,7 @@ from .losses import DebiasedNTXentLoss, NTXentLoss
 from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
 from .queues import KeyQueue, follow
+from .ranks import rank_and_size
 from .runs import check_folder, claim_folder, code_version, cut_log, restore, save_checkpoint, write_json
 from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
@@ -344,7 +345,8 @@ class FirstBad:
 
 
 def check_finite(bad:FirstBad, values:dict, checkpoint:Path)->None:
-    "Stop a run whose loss is no longer a number."
+    "Stop a run whose loss is no longer a number, on all processes if on one."
+    if rank_and_size()[1] > 1: dist.all_reduce(bad.step, dist.ReduceOp.MAX)
     if (step := bad.step.item()) < 0: return
     seen = ', '.join(f'{k} {v:.3g}' for k, v in values.items())
     last = f'the last good state is {str(checkpoint)!r}' if checkpoint.exists() else 'there is no checkpoint yet'
