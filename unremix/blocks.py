@@ -36,7 +36,7 @@ def in_turn(
             yield losses
             del losses
 
-
+# %% ../nbs/01_pairs_in_blocks.ipynb #182ea5f7
 class _SumInBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pairing, per_anchor, size, watch, rows, columns, *parameters):
@@ -87,7 +87,7 @@ REDUCTIONS_IN_BLOCKS = { # name: from the sum or the single losses, and the numb
 
 REDUCTIONS = {'mean': torch.mean, 'sum': torch.sum, 'none': lambda x: x}
 
-
+# %% ../nbs/01_pairs_in_blocks.ipynb #8460bf70
 def in_blocks(
     pairing:Pairing,
     per_anchor:Callable,    # Contrast → (a) losses and (a n) log weights

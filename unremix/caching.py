@@ -22,7 +22,7 @@ def set_random_state(state:tuple, device:torch.device)->None:
     torch.set_rng_state(state[0])
     if state[1] is not None: torch.cuda.set_rng_state(state[1], device)
 
-
+# %% ../nbs/09_micro_batches.ipynb #4f414090
 class MicroBatches:
     "Embeddings of a batch whose graphs are not kept; `backward` makes them again, one micro-batch at a time."
     def __init__(self,
@@ -52,7 +52,7 @@ class MicroBatches:
         set_random_state(after, self.device)
         for b, value in zip(buffers(self.model), kept): b.copy_(value) # running statistics have seen the batch already
 
-
+# %% ../nbs/09_micro_batches.ipynb #e035f9ed
 def buffers(model:Callable)->list: return list(model.buffers()) if isinstance(model, nn.Module) else []
 
 

@@ -195,10 +195,10 @@ class WeightedNTXentLoss(nn.Module):
         "(a n) log weights of this strategy."
         return self.weighting(contrast)
 
-    def pair(self, z1:Tensor, z2:Tensor, *, queue:KeyQueue|None=None, **companions)->Pairing:
-        "Who is compared with whom: of this process or of all, in the batch or in the queue."
+    def pair(self, z1:Tensor, z2:Tensor, *, queue:KeyQueue|None=None, true_labels:Tensor|None=None, **companions)->Pairing:
+        "Who is compared with whom: of this process or of all, in the batch or in the queue. `true_labels`: only whether they will be gathered counts."
         pairing = pair_views(z1, z2 if queue is None else z2.detach(), self.temperature, in_batch=self.in_batch, **companions)
-        if self.gather_distributed: pairing = gathered(pairing)
+        if self.gather_distributed: pairing = gathered(pairing, 0 if true_labels is None else len(true_labels))
         elif rank_and_size()[1] > 1: warn_alone()
         return pairing if queue is None else with_queue(pairing, queue, [name for name in IDS if companions.get(name) is not None])
 
@@ -236,7 +236,7 @@ class WeightedNTXentLoss(nn.Module):
         require(labels is None or not self.tau_plus, 'tau_plus', '0 with labels: labels already remove what tau_plus corrects for', self.tau_plus)
         require(queue is None or negatives is None and self.in_batch, 'negatives', 'None, with in_batch=True, where a queue is given', None if negatives is None else tuple(negatives.shape))
         with full_precision(z1):
-            pairing = self.pair(z1, z2, queue=queue, hidden=hidden, labels=labels, sample_ids=sample_ids, negatives=negatives)
+            pairing = self.pair(z1, z2, queue=queue, true_labels=true_labels if return_stats else None, hidden=hidden, labels=labels, sample_ids=sample_ids, negatives=negatives)
             watch, seen = self.watched(pairing, true_labels, queue) if return_stats else (lambda *block: None, [])
             if self.chunk_size is None:
                 contrast = pairing.contrast()

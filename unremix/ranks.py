@@ -48,7 +48,7 @@ def in_order(
 )->Tensor:        # (R·(2b+m) …) views 1 of all ranks, views 2, explicit negatives
     return torch.cat([part.flatten(0, 1) for part in (parts[:,:b], parts[:,b:2*b], parts[:,2*b:])])
 
-
+# %% ../nbs/01_pairs_gathered.ipynb #b0f3d0bf
 class Ranks:
     "Which columns of a gathered contrast are this process's own, and how results for them become results for all."
     def __init__(self,
@@ -92,17 +92,18 @@ def require_alike(what:dict, device:torch.device)->None:
         for name, mine, their in zip(what, everybody[rank], theirs):
             if mine != their: raise ValueError(f'with gather_distributed, {name} must be the same on every rank, got {mine} on rank {rank} and {their} on rank {other}: drop an uneven last batch')
 
-
+# %% ../nbs/01_pairs_gathered.ipynb #92714858
 def gathered(
-    pairing:Pairing # of this process's views
-)->Pairing:         # its rows against the columns of all processes
+    pairing:Pairing, # of this process's views
+    more:int=0,      # further ids that will be gathered
+)->Pairing:          # its rows against the columns of all processes
     "The same anchors with everybody's candidates; unchanged if there is one process only."
     if rank_and_size()[1] == 1: return pairing
     mine, device = pairing.columns, pairing.columns.z.device
     b, square = pairing.n_views//2, mine.hidden_square()
     m = len(mine) - 2*b
     require_alike({'the number of images': b, 'the number of negatives': m, 'the size of an embedding': mine.z.shape[1], 'the size of hidden': -1 if mine.hidden is None else mine.hidden.shape[1],
-                   'the number of ids': sum(map(len, pairing.ids)), 'the number of kinds of ids': len(pairing.ids)}, device)
+                   'the number of ids': sum(map(len, pairing.ids)), 'the number of kinds of ids': len(pairing.ids), 'the number of true labels for statistics': more}, device)
     ranks = Ranks(b, m, device, mine.hidden)
     norm, square = ranks.join(torch.stack([mine.norm, mine.norm if square is None else square], 1)).unbind(1)
     columns = Embeddings(ranks.join(mine.z), norm, None, None if mine.hidden_square() is None else square)
