@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'STEPS', 'published_recipe', 'bare_products', 'BenchConfig', 'peak_memory', 'reset_peak', 'measure_loss',
-           'measure_step', 'child', 'in_fresh_process', 'summary', 'bench', 'bench_table', 'main']
+           'measure_step', 'child', 'fresh', 'in_fresh_process', 'summary', 'bench', 'bench_table', 'main']
 
 # %% ../nbs/13_benchmark.ipynb #a7775649
 import json
@@ -132,13 +132,18 @@ def child():
     print(json.dumps((measure_step if name in STEPS else measure_loss)(name, cfg)))
 
 
+def fresh(code:str, name:str, *args:str, threads:int=0): # what the code prints as its last line, from json
+    "Run code in a process of its own; it finds the name of what it measures and the arguments in `sys.argv`."
+    env = os.environ | ({'OMP_NUM_THREADS': str(threads)} if threads else {})
+    done = subprocess.run([sys.executable, '-c', code, name, *args], capture_output=True, text=True, env=env)
+    if done.returncode: raise OSError(f'the measurement of {name} failed: {done.stderr.strip().splitlines()[-1]}')
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def in_fresh_process(name:str, cfg:BenchConfig)->dict:
     "Measure one variant in a process of its own."
     sizes = json.dumps({k: v for k, v in vars(cfg).items() if k != 'out'})
-    env = os.environ | ({'OMP_NUM_THREADS': str(cfg.threads)} if cfg.threads else {})
-    done = subprocess.run([sys.executable, '-c', 'from unremix.bench import child; child()', name, sizes], capture_output=True, text=True, env=env)
-    if done.returncode: raise OSError(f'the measurement of {name} failed: {done.stderr.strip().splitlines()[-1]}')
-    return json.loads(done.stdout.splitlines()[-1])
+    return fresh('from unremix.bench import child; child()', name, sizes, threads=cfg.threads)
 
 
 def summary(rounds:dict[str, list])->list[dict]:
@@ -176,9 +181,6 @@ def bench_table(result:dict)->str:
 
 def main(args:list[str]):
     "`unremix bench`."
-    if args[:1] in (['scale'], ['loop']):
-        from unremix.scale import main as at_scale
-        return at_scale(args)
     from unremix.cli import parse
     quick = dict(batch=256, rounds=1, repeats=2, steps=0, out=Path('runs/bench/quick.json')) if '--quick' in args else {}
     cfg = parse(BenchConfig, [a for a in args if a != '--quick'], 'unremix bench', **quick)

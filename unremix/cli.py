@@ -148,9 +148,9 @@ def run_strategies(args:list[str])->None:
     print('\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in STRATEGY_TABLE))
 
 def run_bench(args:list[str])->None:
-    "Time and memory of the losses."
-    from unremix.bench import main as bench
-    bench(args)
+    "Time and memory of the losses; `bench scale` up to 32,768 views, `bench loop` for images per second."
+    from unremix import bench, scale
+    (scale if args[:1] in (['scale'], ['loop']) else bench).main(args)
 
 # %% ../nbs/12_command_line.ipynb #d4ec671e
 COMMANDS = {'train': run_train, 'compare': run_compare, 'sweep': run_sweep, 'evaluate': run_evaluate, 'bench': run_bench, 'strategies': run_strategies}

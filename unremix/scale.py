@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CONTESTANTS', 'SIZES', 'LARGE', 'CHUNK', 'MEASURE_SIZES', 'MEASURE_LOOP', 'BENCHES', 'lightly_loss',
-           'metric_learning_loss', 'matrices', 'left_out', 'free_memory', 'ScaleConfig', 'measure_sizes', 'fresh',
-           'bench_scale', 'write_result', 'scale_summary', 'growth', 'Pictures', 'lightly_steps', 'our_steps',
-           'median_of', 'measure_loop', 'LoopConfig', 'bench_loop', 'scale_text', 'loop_text', 'main']
+           'metric_learning_loss', 'matrices', 'left_out', 'free_memory', 'ScaleConfig', 'measure_sizes', 'bench_scale',
+           'write_result', 'scale_summary', 'growth', 'Pictures', 'lightly_steps', 'our_steps', 'median_of',
+           'measure_loop', 'LoopConfig', 'bench_loop', 'scale_text', 'loop_text', 'main']
 
 # %% ../nbs/13_benchmark_scale.ipynb #5cc87d15
-import json, math, os, statistics, subprocess, sys, time
+import json, math, os, statistics, time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .bench import bare_products, peak_memory, published_recipe, reset_peak
+from .bench import bare_products, fresh, peak_memory, published_recipe, reset_peak
 from .compare import CompareConfig, cell_config
 from .importance import UnReMixLoss
 from .losses import NTXentLoss
@@ -51,7 +51,7 @@ SIZES = 512, 2048, 4096, 8192, 16384, 32768
 LARGE = 8192 # beyond, a process per size, one call, one round
 CHUNK = 512
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #d63509f1
 def left_out(name:str, n:int, free:int)->str|None: # the reason, or None
     "Would this variant need more than half of the free memory (bytes)?"
     peak = CONTESTANTS[name][1]
@@ -61,7 +61,7 @@ def left_out(name:str, n:int, free:int)->str|None: # the reason, or None
 
 def free_memory()->int: return os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
 
-# %% ../nbs/13_benchmark_scale.ipynb #d63509f1
+# %% ../nbs/13_benchmark_scale.ipynb #c8524325
 @dataclass(frozen=True)
 class ScaleConfig:
     "Time and memory of the losses from 512 to 32,768 views; leave the machine alone meanwhile."
@@ -77,7 +77,7 @@ class ScaleConfig:
         for name, least in dict(largest=512, dim=1, hidden=1, rounds=1).items():
             require(getattr(self, name) >= least, name, f'a whole number ≥ {least}', getattr(self, name))
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #6b520814
 def measure_sizes(name:str, sizes:list, dim:int, hidden:int)->list[dict]:
     "Median seconds and peak memory of one variant at each size, in this process."
     rows, call = [], CONTESTANTS[name][0]
@@ -94,16 +94,9 @@ def measure_sizes(name:str, sizes:list, dim:int, hidden:int)->list[dict]:
     return rows
 
 
-def fresh(code:str, *args)->list|dict:
-    "What a new process prints as its last line."
-    done = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True)
-    if done.returncode: raise OSError(f'the measurement of {args[0]} failed: {done.stderr.strip().splitlines()[-1]}')
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 MEASURE_SIZES = 'import sys, json; from unremix.scale import measure_sizes as m; a = json.loads(sys.argv[2]); print(json.dumps(m(sys.argv[1], **a)))'
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #c188dcda
 def bench_scale(cfg:ScaleConfig, progress:Callable=print)->dict:
     "Measure all variants in turn, in fresh processes; write medians and fits, return them."
     skipped, rows, free = [], [], free_memory()
@@ -113,7 +106,7 @@ def bench_scale(cfg:ScaleConfig, progress:Callable=print)->dict:
             reasons = {n: left_out(name, n, free) for n in wanted}
             skipped += [r for r in reasons.values() if r and r not in skipped]
             sizes = [n for n in wanted if not reasons[n]]
-            for together in ([n for n in sizes if n <= LARGE], *([n] for n in sizes if n > LARGE)): # after large ones, memory of smaller ones would be scattered
+            for together in ([n for n in sizes if n <= LARGE], *([n] for n in sizes if n > LARGE)):
                 if together: rows += [r | {'round': i} for r in fresh(MEASURE_SIZES, name, json.dumps(dict(sizes=together, dim=cfg.dim, hidden=cfg.hidden)))]
         progress(f'round {i+1} of {cfg.rounds}')
     for reason in skipped: progress(f'left out: {reason}')
@@ -127,7 +120,7 @@ def write_result(out:Path, result:dict)->None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + '\n')
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #1c452f11
 def scale_summary(rows:list[dict])->list[dict]:
     "Medians over rounds, and of the ratios to recipe, lightly and products within a round."
     found = {(r['variant'], r['n'], r['round']): r for r in rows}
@@ -174,7 +167,7 @@ def lightly_steps(run, workers:int=2):
             run.fabric.backward(loss); run.optimizer.step(); run.optimizer.zero_grad()
             yield loss
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #fdb3f281
 def our_steps(run):
     epoch = 0
     while True: yield from epoch_steps(run, epoch); epoch += 1
@@ -207,7 +200,7 @@ def measure_loop(name:str, steps:int)->dict:
                  loss=median_of(lambda: run.criterion(*leaves, hidden=hidden.detach().chunk(2)).backward(), steps))
     return result | {'share': {k: v/sum(parts.values()) for k, v in parts.items()}}
 
-
+# %% ../nbs/13_benchmark_scale.ipynb #6fa16088
 @dataclass(frozen=True)
 class LoopConfig:
     "Images per second of the training loop against lightly's; leave the machine alone meanwhile."
@@ -226,7 +219,7 @@ def bench_loop(cfg:LoopConfig, progress:Callable=print)->dict:
     "Both loops in turn, in fresh processes; write medians, return them."
     rounds = []
     for i in range(cfg.rounds):
-        rounds.append({name: fresh(MEASURE_LOOP, name, cfg.steps) for name in ('unremix', 'lightly')})
+        rounds.append({name: fresh(MEASURE_LOOP, name, str(cfg.steps)) for name in ('unremix', 'lightly')})
         progress(f'round {i+1} of {cfg.rounds}')
     ours = [r['unremix'] for r in rounds]
     result = dict(threads=torch.get_num_threads(), torch=torch.__version__, rounds=cfg.rounds, batch=ours[0]['batch'], precision=ours[0]['precision'],
