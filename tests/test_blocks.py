@@ -1,4 +1,7 @@
 "Rows in blocks give the whole matrix's value, gradient and statistics, for every loss."
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -12,16 +15,17 @@ GIVEN = dict(nothing={}, labels=dict(labels=torch.arange(150) % 9), ids=dict(sam
 
 
 def value_and_gradient(name, dtype, chunk_size, given):
-    "300 anchors: more than two of the blocks that the weightings make inside."
+    "300 anchors; in blocks, 16 at once, so that every block is taken in parts."
     (z1, z2), hidden = views(b=150, dtype=dtype)
     leaves = [x.clone().requires_grad_() for x in (z1, z2)]
     given = {k: x.to(dtype) if x.is_floating_point() else x for k, x in given.items()}
     loss = BLOCKS[name](.5)
     if 'labels' in given: loss.tau_plus = 0.
     loss.chunk_size = chunk_size
-    value, stats = loss(*leaves, hidden=hidden, true_labels=torch.arange(150) % 5, return_stats=True, **given)
-    weights = torch.linspace(-1, 1, 300, dtype=dtype) if value.ndim else 1.
-    return value.detach(), torch.cat(torch.autograd.grad((value*weights).sum(), leaves)), stats
+    with patch('unremix.blocks.CACHE_CELLS', 1) if chunk_size else nullcontext():
+        value, stats = loss(*leaves, hidden=hidden, true_labels=torch.arange(150) % 5, return_stats=True, **given)
+        weights = torch.linspace(-1, 1, 300, dtype=dtype) if value.ndim else 1.
+        return value.detach(), torch.cat(torch.autograd.grad((value*weights).sum(), leaves)), stats
 
 
 @pytest.mark.parametrize('dtype, bound', ((torch.float64, 1e-10), (torch.float32, 1e-6)))

@@ -129,7 +129,7 @@ def linear_pool(
         (lu, lambda: of_other(u(), contrast, knobs.kappa[0])), (la, lambda: of_similarity(contrast, knobs.beta)), (lr, lambda: of_other(r(), contrast, knobs.kappa[1]))) if weight]
     if len(asked) == 1: return mean_one(asked[0][1](), contrast.k)
     total = torch.zeros_like(contrast.logits)
-    for weight, log_p in asked: total = total.add(log_p().exp(), alpha=weight)
+    for weight, log_p in asked: total.add_(log_p().exp(), alpha=weight)
     log_w = mean_one(total.clamp_min(torch.finfo(total.dtype).tiny).log(), contrast.k)
     return torch.where(contrast.negative, log_w, -math.inf)
 

@@ -204,12 +204,23 @@ class Pairing:
 
     def __len__(self)->int: return len(self.rows)
 
-    def contrast(self, rows:slice=slice(None))->Contrast:
+    def similarities(self,
+        rows:slice=slice(None),
+        room:Tensor|None=None, # (≥a n): where to write the first; needs `no_grad`
+    )->tuple[Tensor, Tensor]:  # (a n) and (a) logits
+        "The anchors `rows` with all candidates, and with their positives."
+        z, columns = self.rows.z[rows], self.columns.z
+        with full_precision(z):
+            logits = torch.matmul(z/self.temperature, columns.T, out=None if room is None else room[:len(z)])
+            return logits, (z*columns[self.positive_idx[rows]]).sum(1)/self.temperature
+
+    def contrast(self,
+        rows:slice=slice(None),
+        similar:tuple[Tensor, Tensor]|None=None, # what `similarities` gave, if it is known already
+    )->Contrast:
         "The anchors `rows` against all candidates."
+        logits, positive_logit = similar or self.similarities(rows)
         anchors, anchor_idx, positive_idx = self.rows[rows], self.anchor_idx[rows], self.positive_idx[rows]
-        with full_precision(anchors.z):
-            logits = (anchors.z/self.temperature) @ self.columns.z.T
-            positive_logit = (anchors.z*self.columns.z[positive_idx]).sum(1)/self.temperature
         negative, k = mark_negatives(logits, anchor_idx, positive_idx, self.n_views//2, self.in_batch, self.ids, self.never)
         return Contrast(logits, negative, k, positive_logit, positive_idx, anchor_idx, anchors, self.columns, self.n_views, self.temperature,
                         self.in_batch and not self.ids and self.never is None, ranks=self.ranks, shared=self.shared)

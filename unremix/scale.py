@@ -45,10 +45,9 @@ CONTESTANTS = { # name: (call, bytes at the peak for n views; None: in blocks)
     'lightly': (lightly_loss, matrices(6)), 'metric learning': (metric_learning_loss, lambda n: 17*n**3), # every positive pair meets all negative pairs
     'ntxent': (lambda z, h, chunk: NTXentLoss()(*z), matrices(4)), 'hcl': (lambda z, h, chunk: HCLLoss()(*z), matrices(5)), 'unremix': (lambda z, h, chunk: UnReMixLoss()(*z, hidden=h), matrices(5)),
     'ntxent in blocks': (lambda z, h, chunk: NTXentLoss(chunk_size=chunk)(*z), None), 'hcl in blocks': (lambda z, h, chunk: HCLLoss(chunk_size=chunk)(*z), None),
-    'unremix in blocks': (lambda z, h, chunk: UnReMixLoss(chunk_size=chunk)(*z, hidden=h), None),
-    'hcl in small blocks': (lambda z, h, chunk: HCLLoss(chunk_size=128)(*z), None), 'unremix in small blocks': (lambda z, h, chunk: UnReMixLoss(chunk_size=128)(*z, hidden=h), None)}
+    'unremix in blocks': (lambda z, h, chunk: UnReMixLoss(chunk_size=chunk)(*z, hidden=h), None)}
 SIZES = 512, 2048, 4096, 8192, 16384, 32768
-LARGE = 8192 # beyond, a process per size, one call, one round
+LARGE = 8192 # beyond, one timed call per process; up to it, the median of three
 CHUNK = 512
 
 # %% ../nbs/13_benchmark_scale.ipynb #d63509f1
@@ -85,12 +84,12 @@ def measure_sizes(name:str, sizes:list, dim:int, hidden:int)->list[dict]:
         torch.manual_seed(0)
         z, h = [x.requires_grad_() for x in torch.randn(2, n//2, dim).unbind()], torch.randn(2, n//2, hidden).unbind()
         start, seconds = reset_peak(), []
-        for _ in range(4 if n <= LARGE else 1):
+        for _ in range(4 if n <= LARGE else 2):
             for x in z: x.grad = None
             tic = time.perf_counter()
             call(z, h, CHUNK).backward()
             seconds.append(time.perf_counter() - tic)
-        rows.append(dict(variant=name, n=n, seconds=statistics.median(seconds[1:] or seconds), memory_mb=(peak_memory()-start)/2**20))
+        rows.append(dict(variant=name, n=n, seconds=statistics.median(seconds[1:]), memory_mb=(peak_memory()-start)/2**20))
     return rows
 
 
@@ -102,14 +101,13 @@ def bench_scale(cfg:ScaleConfig, progress:Callable=print)->dict:
     skipped, rows, free = [], [], free_memory()
     for i in range(cfg.rounds):
         for name in cfg.variants or CONTESTANTS:
-            wanted = [n for n in SIZES if n <= cfg.largest and (n <= LARGE or i == 0) and ('small' not in name or n > 16384)]
+            wanted = [n for n in SIZES if n <= cfg.largest]
             reasons = {n: left_out(name, n, free) for n in wanted}
             skipped += [r for r in reasons.values() if r and r not in skipped]
             sizes = [n for n in wanted if not reasons[n]]
-            for together in ([n for n in sizes if n <= LARGE], *([n] for n in sizes if n > LARGE)):
+            for together in ([n for n in sizes if n < 4096], *([n] for n in sizes if n >= 4096)):
                 if together: rows += [r | {'round': i} for r in fresh(MEASURE_SIZES, name, json.dumps(dict(sizes=together, dim=cfg.dim, hidden=cfg.hidden)))]
         progress(f'round {i+1} of {cfg.rounds}')
-    for reason in skipped: progress(f'left out: {reason}')
     result = dict(dim=cfg.dim, hidden=cfg.hidden, threads=torch.get_num_threads(), torch=torch.__version__, skipped=skipped, rows=scale_summary(rows))
     result['growth'] = {name: growth(result['rows'], name) for name in cfg.variants or CONTESTANTS}
     write_result(cfg.out, result)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .blocks import rows_at_once
 from .pairs import Contrast, is_number, require
 
 # %% ../nbs/04_uncertainty.ipynb #84760c12
@@ -30,13 +31,11 @@ def pseudo_logits(
     idx, v = torch.arange(len(c), device=c.device), contrast.n_views
     own = idx[candidates][:,None] == idx[:v]
     logits = torch.addmm(-o[:v]/temperature, c[candidates]/temperature, c[:v].T)
-    logits = logits.mul_(contrast.columns.norm[candidates,None].isfinite()) # a zero vector finds all views equally near
-    return logits.masked_fill(own, torch.finfo(c.dtype).min)
+    logits.mul_(contrast.columns.norm[candidates,None].isfinite()) # a zero vector finds all views equally near
+    return logits.masked_fill_(own, torch.finfo(c.dtype).min)
 
 # %% ../nbs/04_uncertainty.ipynb #cdd1678e
-def block_size(contrast:Contrast)->int:
-    "Rows to work on at a time: on a CPU what its cache holds, elsewhere enough to keep the device busy."
-    return 128 if contrast.columns.z.device.type == 'cpu' else max(128, 2**25//len(contrast.columns))
+def block_size(contrast:Contrast)->int: return rows_at_once(len(contrast.columns), contrast.columns.z.device)
 
 
 def per_candidate(
@@ -54,8 +53,10 @@ def gradient_block(
     candidates=slice(None), # which columns: a slice or indices
 )->Tensor:                  # (c d) (I − z zᵀ) Σ_k (p_j(k) − 1[k = ŷ_j]) z_k: the gradient without its scale
     views = contrast.shifted[0][:contrast.n_views] # p sums to one: a shift of the views drops out
-    logits, z = pseudo_logits(contrast, temperature, candidates), contrast.columns.z[candidates]
-    v = logits.softmax(1) @ views - views[logits.argmax(1)]
+    p, z = pseudo_logits(contrast, temperature, candidates), contrast.columns.z[candidates]
+    best = p.argmax(1, keepdim=True)
+    p.sub_(p.gather(1, best)).exp_() # softmax but for its sum; constants: in place is safe, and no second matrix is needed
+    v = (p @ views)/p.sum(1, keepdim=True) - views[best[:,0]]
     return v - z*(z*v).sum(1, keepdim=True)
 
 
