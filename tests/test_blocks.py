@@ -10,7 +10,7 @@ from test_weightings import LOSSES, views
 from unremix import NTXentLoss, UnReMixLoss, WeightedNTXentLoss
 from unremix.queues import KeyQueue
 
-BLOCKS = dict(LOSSES, sum=lambda t: UnReMixLoss(t, reduction='sum'), none=lambda t: UnReMixLoss(t, reduction='none', tau_plus=.1), none_attached=lambda t: UnReMixLoss(t, reduction='none', detach_weights=False))
+BLOCKS = dict(LOSSES, minmax_attached=lambda t: UnReMixLoss(t, normalize='minmax', detach_weights=False), sum=lambda t: UnReMixLoss(t, reduction='sum'), none=lambda t: UnReMixLoss(t, reduction='none', tau_plus=.1), none_attached=lambda t: UnReMixLoss(t, reduction='none', detach_weights=False))
 GIVEN = dict(nothing={}, labels=dict(labels=torch.arange(150) % 9), ids=dict(sample_ids=torch.arange(150) % 80), negatives=dict(negatives=torch.randn(7, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)))
 
 

@@ -151,7 +151,7 @@ def test_everything_stays_on_the_device(name):
         z1, z2, h1, h2 = (torch.empty(6, n, device='cuda') for n in (8, 8, 5, 5))
         ids = torch.empty(6, dtype=torch.long, device='cuda')
         loss = LOSSES[name](.5)
-        for kwargs in (dict(hidden=(h1, h2)), dict(sample_ids=ids), dict(negatives=torch.empty(3, 8, device='cuda'))):
+        for kwargs, loss.chunk_size in product((dict(hidden=(h1, h2)), dict(sample_ids=ids), dict(negatives=torch.empty(3, 8, device='cuda'))), (None, 4)):
             value, stats = loss(z1, z2, true_labels=ids, return_stats=True, **kwargs)
             assert value.device.type == 'cuda' and {x.device.type for x in stats.values()} == {'cuda'}
 

@@ -65,7 +65,7 @@ class Ranks:
         self.own = torch.cat([self.anchors, 2*total + self.rank*m + torch.arange(m, device=device)]) # (2b+m)
 
     def join(self, x:Tensor)->Tensor:
-        "(2b+m …) of this process, and what follows for common columns → (n …) of all; gradient flows back to everybody."
+        "(2b+m …) of this process, and what follows for columns common to all (a queue's) → (n …) of all; gradient flows back to everybody."
         own = 2*self.b + self.m
         return torch.cat([in_order(_Gather.apply(x[:own]), self.b), x[own:]])
 
@@ -124,4 +124,4 @@ def gather_cost(
 )->dict: # per process and step: bytes received forward, moved backward, bytes of one block of the matrix, operations of the products
     "What a step of the gathered loss sends, holds and multiplies; computed from shapes."
     n = 2*b*ranks
-    return dict(ranks=ranks, n=n, forward_bytes=4*n*(d+2), backward_bytes=2*4*n*d if ranks > 1 else 0, block_bytes=4*min(chunk or 2*b, 2*b)*n, operations=12*b*n*d)
+    return dict(ranks=ranks, n=n, forward_bytes=4*(n-2*b)*(d+2), backward_bytes=2*4*n*d if ranks > 1 else 0, block_bytes=4*min(chunk or 2*b, 2*b)*n, operations=12*b*n*d)
