@@ -1,5 +1,6 @@
 "A training run in a process that can be started again quickly and killed at any moment."
 import multiprocessing, os, signal, socket, time
+from contextlib import suppress
 from pathlib import Path
 
 from unremix.train import TrainConfig, train
@@ -48,7 +49,8 @@ class Job:
 
     def send(self, number):
         for p in self.processes:
-            if p.is_alive(): os.kill(p.pid, number)
+            with suppress(ProcessLookupError): # it may end between the two calls
+                if p.is_alive(): os.kill(p.pid, number)
 
     def wait(self):
         for p in self.processes: p.join(120)

@@ -37,13 +37,22 @@ def test_killed_at_random_moments(name, tmp_path):
     whole, kills = time.monotonic() - start, 0
     for attempt in range(4*KILLS):
         if kills == KILLS: break
-        if (tmp_path/'killed'/'result.json').exists(): shutil.move(tmp_path/'killed', tmp_path/f'finished{attempt}') # it was faster: kill a new one
+        if (tmp_path/'killed'/'result.json').exists(): # it was faster: kill a new one, sooner
+            shutil.move(tmp_path/'killed', tmp_path/f'finished{attempt}')
+            whole *= .9
         kills += Job(cfg, tmp_path/'killed').killed_after(chance.uniform(.1, 1.)*whole)
     assert kills == KILLS
     assert set(Job(cfg, tmp_path/'killed').wait()) == {0}
     for out in [tmp_path/'again', tmp_path/'killed', *tmp_path.glob('finished*')]:
         assert_close(state(out), state(tmp_path/'whole'), rtol=0, atol=0)
         assert lines(out) == lines(tmp_path/'whole') and [l['step'] for l in lines(out)] == list(range(18))
+
+
+def test_killed_while_claiming_the_folder(tmp_path):
+    (tmp_path/'config.json.part').write_text('{"lr')
+    assert train(RUNS['alone'], tmp_path, progress=False)['steps'] == 18 and not (tmp_path/'config.json.part').exists()
+    (tmp_path/'config.json').unlink()
+    with pytest.raises(ValueError, match='has files but no config.json'): train(RUNS['alone'], tmp_path, progress=False)
 
 
 @pytest.mark.parametrize('name, number, status', (('alone', signal.SIGTERM, 143), ('queue', signal.SIGINT, 130), ('two processes', signal.SIGTERM, 143)))

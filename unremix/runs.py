@@ -51,7 +51,7 @@ def check_folder(
     "Refuse a folder that holds something else; touches nothing."
     out = Path(out)
     if out.exists() and not out.is_dir(): raise ValueError(f'out={str(out)!r} is a file: give a folder')
-    if not out.exists() or not any(out.iterdir()): return None
+    if not out.exists() or {p.name for p in out.iterdir()} <= {'config.json.part'}: return None # such a part: killed while it claimed the folder
     if not (out/'config.json').exists(): raise ValueError(f'out={str(out)!r} has files but no config.json: give a new or empty folder')
     plain = {f.name: f.default for f in dataclasses.fields(cfg) if f.default is not dataclasses.MISSING} # a field that the folder's release did not have yet
     found, wanted = (json.loads(json.dumps(d)) for d in (plain | read_json(out/'config.json'), dataclasses.asdict(cfg)))
