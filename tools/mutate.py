@@ -40,12 +40,12 @@ class Mutant:
 
 
 def read_lists(root:Path, only:str='')->list[Mutant]:
-    "The mutants of all lists whose list, file, texts or reason contain `only`."
+    "The mutants of all lists in whose list, file, texts or reason the pattern `only` is found."
     mutants = []
     for path in sorted((root/'tools'/'mutants').glob('*.py')):
         entries = runpy.run_path(str(path))['MUTANTS']
         mutants += [Mutant(**entry, source=path.stem) for entry in entries]
-    return [m for m in mutants if only in f'{m.source} {m.file} {m.old} {m.new} {m.why}']
+    return [m for m in mutants if re.search(only, f'{m.source} {m.file} {m.old} {m.new} {m.why}')]
 
 
 def copy_checkout(root:Path, tree:Path)->None:
@@ -154,7 +154,7 @@ def verdict(mutant:Mutant, job:Job)->str:
 
 def main(args=None)->int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', default='', help='mutants whose list, file, texts or reason contain this')
+    parser.add_argument('--only', default='', metavar='PATTERN', help='regular expression: mutants in whose list, file, texts or reason it is found')
     parser.add_argument('--workers', type=int, default=2, help='processes at a time')
     parser.add_argument('--root', type=Path, default=Path(__file__).resolve().parent.parent, help='checkout')
     parser.add_argument('--preload', default=PRELOAD, help='modules to import before forking')
