@@ -20,7 +20,7 @@ from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
 from .runs import check_folder, claim_folder, code_version, read_json, write_json
-from .train import STRATEGIES, Run, TrainConfig, epoch_steps, resolve, set_up, split_images, train
+from .train import STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, own_schedules, resolve, set_up, split_images, train
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class CompareConfig(TrainConfig):
     timed_steps:int=8                                                    # steps of each strategy that are timed in turns, 0 or more
 
     def __post_init__(self):
-        super().__post_init__()
+        check_config(self) # of the reference; the schedules belong to all rows
         require(self.devices*self.num_nodes == 1, 'devices × num_nodes', '1 to compare runs, one after the other; several are for train', self.devices*self.num_nodes)
         for s in self.strategies: require(s in STRATEGIES, 'strategies', 'among ' + ', '.join(STRATEGIES), s)
         require(len(set(self.strategies)) == len(self.strategies), 'strategies', 'different from each other', self.strategies)
         require(self.strategy in self.strategies, 'strategy', f'one of strategies {self.strategies}', self.strategy)
+        check_schedules(self, self.strategies)
         require(self.seeds >= 1, 'seeds', '1 or more', self.seeds)
         require(self.timed_steps >= 0, 'timed_steps', '0 or more', self.timed_steps)
         require(not self.supervised or self.dataset != 'stl10_all', 'supervised', 'off (--no-supervised), since most images of stl10_all have no label', self.supervised)
@@ -47,7 +48,7 @@ class CompareConfig(TrainConfig):
 def cell_config(cfg:CompareConfig, strategy:str, seed:int)->TrainConfig:
     "The training run of one strategy and one seed."
     shared = {f.name: getattr(cfg, f.name) for f in dataclasses.fields(TrainConfig)}
-    return TrainConfig(**shared | {'strategy': strategy, 'seed': seed})
+    return TrainConfig(**shared | own_schedules(cfg, strategy) | {'strategy': strategy, 'seed': seed})
 
 # %% ../nbs/11_compare.ipynb #bc36219b
 def paired_difference(
