@@ -44,13 +44,14 @@ def project(tmp_path):
 PLUS = dict(file='sums.py', old='a + b', new='a*b', tests='tests/test_sums.py::test_plus', why='sums')
 MINUS = dict(file='sums.py', old='a - b', new='b - a', tests='tests/test_sums.py::test_minus', why='differences')
 HALF = dict(file='sums.py', old='a/2', new='a/3', tests='tests/test_sums.py', why='halves')
-STOP = dict(file='sums.py', old='return a/2', new='raise KeyboardInterrupt', tests='tests/test_sums.py', why='the end')
+STOP = dict(file='sums.py', old='return a/2', new='raise KeyboardInterrupt', tests='tests/test_sums.py', why='halves')
+HANG = dict(file='sums.py', old='return a/2', new='import time; time.sleep(99)', tests='tests/test_sums.py', why='the end')
 LOST = dict(file='sums.py', old='return', new='yield', tests='tests/test_sums.py', why='everything')
 RED = dict(PLUS, tests='tests/test_sums.py::test_other')
 
-def mutated(project, *mutants):
+def mutated(project, *mutants, more=()):
     (project/'tools'/'mutants'/'all.py').write_text(f'MUTANTS = {list(mutants)!r}\n')
-    tool = [sys.executable, ROOT/'tools'/'mutate.py', '--root', project, '--preload', '']
+    tool = [sys.executable, ROOT/'tools'/'mutate.py', '--root', project, '--preload', '', *more]
     done = subprocess.run(tool, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -76,8 +77,11 @@ def test_red_without_a_change(project):
     code, text = mutated(project, RED)
     assert code == 1 and 'not green without a change' in text
 
-def test_hang_is_ended(project):
-    job = mutate.Job(project, project/'tree', ['tests/test_sums.py'], 2,
-                     ('sums.py', 'import time; time.sleep(60)\n'))
-    while not job.ended(): pass
-    assert job.code is None and job.seconds < 30 and 'no end within 2 s' in mutate.first_failure(job)
+def test_hang_is_ended_and_caught(project):
+    code, text = mutated(project, HANG, more=['--grace', '1'])
+    assert code == 0 and 'caught    sums.py:3' in text and 'no end within' in text
+
+def test_tests_that_do_not_run_catch_nothing(project):
+    (project/'tests'/'conftest.py').write_text('import unremix.sums\nassert unremix.sums.half(1) == .5')
+    code, text = mutated(project, HALF)
+    assert code == 1 and 'the tests did not run' in text

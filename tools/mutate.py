@@ -13,7 +13,7 @@ PACKAGE = 'unremix'
 PRELOAD = ('torch torchvision.transforms.v2 scipy.optimize scipy.interpolate scipy.stats '
            'sklearn.linear_model sklearn.datasets kornia.augmentation lightning_fabric tyro pytest')
 PYTEST = '-x -q -p no:cacheprovider --no-header --tb=line'.split()
-GREEN, NO_TESTS = 0, 5 # exit codes of pytest
+GREEN, NOT_RUN = 0, (4, 5, 70) # exit codes of pytest; 70 is ours
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run_pytest(tree:Path, tests:list[str])->None:
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     os.environ['PYTHONPATH'] = os.pathsep.join([str(tree), os.environ.get('PYTHONPATH', '')])
-    code = 70
+    code = NOT_RUN[-1]
     try:
         package = Path(importlib.util.find_spec(PACKAGE).origin)
         assert PACKAGE not in sys.modules and tree in package.parents, package
@@ -148,7 +148,8 @@ def one_line(text:str, width:int=60)->str:
 
 
 def verdict(mutant:Mutant, job:Job)->str:
-    if job.code not in (GREEN, NO_TESTS): return 'caught'
+    if job.code in NOT_RUN: raise SystemExit(f'{job.output[-3000:]}\nthe tests did not run (exit {job.code}): {mutant}')
+    if job.code != GREEN: return 'caught'
     return 'harmless' if mutant.harmless else 'SURVIVED'
 
 
@@ -156,6 +157,7 @@ def main(args=None)->int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', default='', metavar='PATTERN', help='regular expression: mutants in whose list, file, texts or reason it is found')
     parser.add_argument('--workers', type=int, default=2, help='processes at a time')
+    parser.add_argument('--grace', type=float, default=60, help='seconds that a mutant may take beyond five times what the tests take; then it is a hang')
     parser.add_argument('--root', type=Path, default=Path(__file__).resolve().parent.parent, help='checkout')
     parser.add_argument('--preload', default=PRELOAD, help='modules to import before forking')
     opts = parser.parse_args(args)
@@ -178,7 +180,7 @@ def main(args=None)->int:
 
         def job_of(i, m):
             tests = shlex.split(m.tests)
-            limit = 60 + 5*sum(seconds[f] for f in {t.split('::')[0] for t in tests})
+            limit = opts.grace + 5*sum(seconds[f] for f in {t.split('::')[0] for t in tests})
             return Job(root, folder/str(i), tests, limit, (m.file, changes[m][0]))
 
         jobs = [(m, lambda i=i, m=m: job_of(i, m)) for i, m in enumerate(changes)]

@@ -1,6 +1,7 @@
 "Written by somebody who did not write the tests: what a reviewer might try."
 
 SEEN = 'tests/test_seen.py'
+PARTS = 'tests/test_seen_parts.py'
 
 def of(file, tests, *changes):
     "Mutants of one module: (old, new, why) each, or with the reason why it is harmless."
@@ -99,4 +100,88 @@ IMPORTANCE = of('importance.py', SEEN,
     ('log_each = (k/k.clamp(1, k_keep))', 'log_each = (k/k_keep)', 'weights average 1 where fewer negatives are there than are kept'),
     ("abs(sum(mix)-1) < 1e-6", "True", 'a mixture that does not sum to 1 is refused'))
 
-MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *WEIGHTS, *LOSSES, *PAIRS, *BLOCKS, *IMPORTANCE]
+QUEUES = of('queues.py', PARTS,
+    ("torch.full((size,), math.inf)", "torch.ones(size)", 'the norm of an empty slot'),
+    ("numbers[-self.size:], given[:,-self.size:], max(0, pushed - self.size)", "numbers[:self.size], given[:,:self.size], 0", 'of more keys than slots the last ones stay'),
+    ("max(0, pushed - self.size)\n", "0\n", 'where the last ones lie'),
+    ("(self.pointer + first + ", "(first + ", 'new keys replace the oldest'),
+    ("self.pointer.add_(pushed).remainder_(self.size)", "self.pointer.add_(1).remainder_(self.size)", 'the pointer moves by what was written'),
+    (".clamp_(max=self.size)", ".remainder_(self.size)", 'a full queue has no empty slot'),
+    ("self.ids[:,slots] = given", "self.ids[:2,slots] = given[:2]", 'true labels of keys'),
+    (".transpose(0, 1).flatten(1)", ".reshape(len(IDS), -1)", 'ids of several processes'),
+    ("device=slots.device) >= queue.valid", "device=slots.device) > queue.valid", 'the first empty slot'),
+    ("queue.norm.to(slots)", "torch.ones_like(queue.norm).to(slots)", 'the raw norm of keys'),
+    ("torch.cat([square, queue.square.to(slots)])", "torch.cat([square, 0*queue.square.to(slots)])", 'hidden inputs of keys'),
+    ("pairing.ranks.followed_by(queue.size)", "pairing.ranks", 'a queue and several processes'),
+    ("in_batch=False, ids=ids", "in_batch=True, ids=ids", 'the slots are the only negatives'),
+    ("anchor_idx=pairing.anchor_idx[:b]", "anchor_idx=pairing.anchor_idx[b:]", 'the queries are the anchors'),
+    ("temperature:float=.2", "temperature:float=.5", "MoCo's temperature"),
+    ("pair_views(queries, keys.detach(), temperature", "pair_views(queries, keys, temperature", 'keys are constants'),
+    ("if x is not None)\n    return with_queue", "if x is None)\n    return with_queue", 'ids of the slots'),
+    ("list(encoder.parameters()), 1-momentum", "list(encoder.parameters()), momentum", 'the copy is slow'),
+    ("torch._foreach_lerp_(list(copy.parameters()), list(encoder.parameters())", "torch._foreach_lerp_(list(encoder.parameters()), list(copy.parameters())", 'the copy follows, not the encoder'))
+
+RANKS = of('ranks.py', PARTS,
+    ("return all_sum(grad.contiguous().clone())[rank_and_size()[0]]", "return grad[rank_and_size()[0]]", "gradient from the other processes' losses"),
+    ("clone())[rank_and_size()[0]]", "clone())[0]", "gradient of one's own rows"),
+    ("(parts[:,:b], parts[:,b:2*b], parts[:,2*b:])", "(parts[:,b:2*b], parts[:,:b], parts[:,2*b:])", 'order of the views'),
+    ("device=device) + self.rank*b, ", "device=device), ", 'the anchors of this rank'),
+    ("torch.cat([idx + total, idx]) # (2b)", "torch.cat([idx, idx + total]) # (2b)", 'the positives'),
+    ("2*total + self.rank*m +", "2*total +", "own explicit negatives"),
+    ("torch.cat([parts[:,:self.b].flatten(), parts[:,self.b:].flatten()])", "parts.flatten()", 'ids of explicit negatives'),
+    ("len(self.own)*self.size + torch", "len(self.own) + torch", "columns of a queue"),
+    ("        ranks.hidden = None\n", "", 'hidden inputs of a queue are not known'),
+    ("        ranks = copy(self)\n", "        ranks = self\n", 'the pairing without the queue is not changed'),
+    ("norm, None, None if mine.hidden_square() is None else square)", "norm, None, None)", 'hidden inputs of other processes'),
+    ("m = len(mine) - 2*b", "m = 0", 'explicit negatives of other processes'),
+    ("tuple(map(ranks.join_ids, pairing.ids))", "pairing.ids", "ids of other processes"),
+    ("'the number of true labels for statistics': more", "'the number of true labels for statistics': 0", 'a hang where ranks differ in true labels'),
+    ("pairing.temperature, pairing.in_batch,", "pairing.temperature, True,", '`in_batch=False` with several processes'),
+    ("if mine != their: raise", "if mine > their: raise", 'every rank is told'),
+    ("forward_bytes=4*(n-2*b)*(d+2)", "forward_bytes=4*n*(d+2)", 'the table of costs'),
+    ("min(chunk or 2*b, 2*b)*n", "2*b*n", 'the table of costs with `chunk_size`'))
+
+SELECTION = of('selection.py', PARTS,
+    ("MEASURES = {'weight': 0., 'push': 1.}", "MEASURES = {'weight': 1., 'push': 1.}", 'share of the weight'),
+    (".softmax(1)*contrast.negative\n", ".softmax(1)\n", 'shares off the negatives', 'the log weights are −inf there already; rows without negatives are left out of every mean'),
+    ("hard += over_anchors((p*c.logits*c.temperature)", "hard += over_anchors((p*c.logits)", 'hardness is a cosine'),
+    ("return hard/len(contrasts), mass/len(contrasts)", "return hard/len(contrasts), mass", 'mean over batches'),
+    ("c: tilt(c, s*self.temperature), 'weight'", "c: tilt(c, s), 'weight'", 'the β that is told'),
+    ("tilt(c, s*self.temperature), 'weight')", "tilt(c, s*self.temperature), 'push')", 'the yardstick is of the weight'),
+    ("*self.temperature - MEASURES[measure]", "*self.temperature", 'β by the push'),
+    ("excess=mass - float(self.mass_at(hardness))", "excess=float(self.mass_at(hardness)) - mass", 'the sign of the excess'),
+    ("gap(limits[0]) > 0 or gap(limits[1]) < 0", "gap(limits[0]) > 0", 'NaN where no β is hard enough'),
+    ("return dict(own_beta=b) | self.judge(family(b), measure)", "return dict(own_beta=b) | self.judge(family(b))", 'the measure that was asked'),
+    ("hardness_and_mass(self.contrasts, self.same, weighting, measure)\n        beta", "hardness_and_mass(self.contrasts, self.same, weighting)\n        beta", 'the measure that is judged'),
+    ("descending=True, stable=True", "descending=False, stable=True", 'the profile goes from the nearest down', 'a profile by rank is the same whichever end it starts from, and cells that are no negatives have no share at either end'),
+    ("rows.append([((p - q)*s)", "rows.append([((q - p)*s)", 'the sign of knowledge'),
+    ("super().__init__(temperature, 0., beta, **kwargs)", "super().__init__(temperature, 0., 1., **kwargs)", 'β of the oracle'),
+    ("super().forward(z1, z2, labels=true_labels, true_labels", "super().forward(z1, z2, true_labels", 'the oracle sees labels'),
+    ("torch.where(mask, value, mean)[:,order]", "value[:,order]", "the anchor's own score in a placebo"),
+    ("[:,order])", "[:,order.sort().values])", 'a placebo is permuted'),
+    ("manual_seed(0)).to(", "manual_seed(1)).to(", 'numbers of placebo runs are repeated'),
+    ("return swapped, lambda: swap_candidates(r(), contrast)", "return swapped, r", "the double placebo's representativeness"),
+    ("ask:Callable=swap_u", "ask:Callable=opinions", 'a placebo by default'))
+
+MODELS = of('models.py', PARTS,
+    ("size, stride, size//2, bias=False)", "size, stride, 0, bias=False)", 'padding'),
+    ("size//2, bias=False)", "size//2)", 'a bias before BatchNorm'),
+    ("x[:,:,::2,::2], (0", "x[:,:,1::2,1::2], (0", 'which pixels the shortcut takes'),
+    ("(0, 0, 0, 0, 0, self.new)", "(0, 0, 0, 0, self.new, 0)", 'which channels are new'),
+    ("(self.branch(x) + shortcut).relu()", "self.branch(x).relu() + shortcut", 'ReLU after the sum'),
+    ("conv(in_channels, 32, 5, 2), nn.ReLU()", "conv(in_channels, 32, 5, 2), nn.Identity()", 'the first ReLU'),
+    ("nn.AdaptiveAvgPool2d(2)", "nn.AdaptiveMaxPool2d(2)", 'mean pooling'),
+    ("conv(32, 64, 3, 2)", "conv(32, 64, 5, 2)", 'the size of the small encoder'),
+    ("image_size < 96", "image_size <= 96", 'the stem at 96 pixels'),
+    ("1 if image_size < 48 else 2", "1 if image_size <= 48 else 2", 'the stem at 48 pixels'),
+    ("1, bias=False), nn.Identity()", "1, bias=False), net.maxpool", 'no pooling of small images'),
+    ("mode='fan_out', nonlinearity", "mode='fan_in', nonlinearity", 'the initialisation of the stem'),
+    ("nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)", "nn.Conv2d(in_channels, 64, 7, 1, 3, bias=False)", 'the stem of large grey images'),
+    ("image_size >= 8, 'image_size'", "image_size >= 1, 'image_size'", 'images that are too small are refused'),
+    ("hidden_dim), nn.ReLU())", "hidden_dim), nn.Identity())", "the head's non-linearity"),
+    ("hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim)", "hidden_dim, bias=False), nn.Identity()", "the head's BatchNorm"),
+    ("return self.last(hidden), hidden", "return self.last(hidden), features", 'what is handed out as hidden'),
+    ("resnet50=lambda c, s: resnet('resnet50', c, s)", "resnet50=lambda c, s: resnet('resnet18', c, s)", 'ResNet-50'))
+
+MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *WEIGHTS, *LOSSES, *PAIRS, *BLOCKS, *IMPORTANCE,
+           *QUEUES, *RANKS, *SELECTION, *MODELS]
