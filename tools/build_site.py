@@ -89,10 +89,15 @@ def how_to_run(path, repository):
     "Where to get this page as a notebook, and how to run it."
     name = path.as_posix()
     text = f':::{{dropdown}} Run this page\nDownload {{download}}`{path.name} </notebooks/{name}>`, or open `nbs/{name}` of a clone in JupyterLab with `make lab`.\n'
-    where = f'https://github.com/{repository}' if repository else 'ADDRESS-OF-THE-REPOSITORY'
-    if repository: text += f'[Open it in Colab](https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}). '
-    text += 'In Colab, put this first; it installs the package and brings the committed results that some pages read:\n\n'
-    return text + f'```ipython\n!git clone --depth 1 {where} unremix\n%pip install -q ./unremix\n%cd {"/".join(("unremix/nbs", *path.parts[:-1]))}\n```\n:::'
+    if repository:
+        text += f'[Open it in Colab](https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}). In Colab, put this first'
+        bring = f'!git clone --depth 1 https://github.com/{repository} unremix'
+    else: # nobody knows yet where a clone would come from
+        text += 'For Colab, upload it and what `git archive --prefix=unremix/ -o unremix.zip HEAD` makes of the clone, and put this first'
+        bring = '!unzip -q unremix.zip'
+    here = '/'.join(('unremix/nbs', *path.parts[:-1]))
+    text += '; it installs the package and brings the committed results that some pages read:\n\n'
+    return text + f'```ipython\n{bring}\n%pip install -q ./unremix\n%cd {here}\n```\n:::'
 
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 

@@ -1,0 +1,173 @@
+"What pages say of the project holds: counts, options, commands, names, files, links; nothing is a placeholder."
+import ast, json, re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import build_site
+from run_notebooks import notebooks
+from unremix import bench, cli, scale
+from unremix.data import DATASETS
+from unremix.train import TrainConfig
+from unremix.uncertainty import UNCERTAINTIES
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = 'no one two three four five six seven eight nine ten eleven twelve'.split()
+
+def cells_of(path): return json.loads(path.read_text(encoding='utf-8'))['cells']
+
+def prose_of(path):
+    "What a reader is told: text, captions and descriptions of figures."
+    if path.suffix != '.ipynb': return path.read_text(encoding='utf-8')
+    told = []
+    for cell in cells_of(path):
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'markdown': told.append(source)
+        if cell['cell_type'] == 'code': told += re.findall(r'^#\| fig-(?:cap|alt): "(.*)"$', source, re.M)
+    return '\n\n'.join(told)
+
+PAGES = [*notebooks(ROOT), *map(ROOT.joinpath, ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'nbs/experiments/LOG.md'))]
+PROSE = {p.relative_to(ROOT).as_posix(): prose_of(p) for p in PAGES}
+each_page = pytest.mark.parametrize('page', PROSE)
+
+def code_spans(text):
+    "What stands in backticks, in a line or in a block."
+    blocks = re.findall(r'^```.*?\n(.*?)^```', text, re.M | re.S)
+    return blocks + re.findall(r'`([^`\n]+)`', re.sub(r'^```.*?^```', '', text, flags=re.M | re.S))
+
+# ---------------------------------------------------------------- options and commands
+
+COMMANDS = cli.TrainConfig, cli.CompareConfig, cli.TrainCommand, cli.CompareCommand, cli.SweepCommand, cli.EvaluateCommand, bench.BenchConfig, scale.ScaleConfig, scale.LoopConfig
+OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
+ELSEWHERE = {'--anneal', '--user', '--depth'} # HCL's script, pip, git
+
+def our_options():
+    names = {f.name.replace('_', '-') for kind in COMMANDS for f in fields(kind)}
+    return {'--' + n for n in names} | {'--no-' + n for n in names} | {'--help', '--quick', '--preset'}
+
+@each_page
+def test_options_exist(page):
+    told = {o for span in code_spans(PROSE[page]) for o in re.findall(r'(?<![\w-])--[a-z][\w-]*', span)}
+    assert not told - our_options() - OF_TOOLS - ELSEWHERE
+
+@each_page
+def test_commands_exist(page):
+    told = {c for span in code_spans(PROSE[page]) for c in re.findall(r'(?:^|[;&|] *)unremix ([a-z]+)', span, re.M)}
+    assert not told - cli.COMMANDS.keys()
+
+@each_page
+def test_make_targets_exist(page):
+    targets = set(re.findall(r'^([\w-]+):', (ROOT/'Makefile').read_text(encoding='utf-8'), re.M))
+    told = {t for span in code_spans(PROSE[page]) for t in re.findall(r'(?:^|; )make ([a-z-]+)', span, re.M)}
+    assert not told - targets
+
+# ---------------------------------------------------------------- names and files
+
+def words_of(code):
+    "Every word of some code: identifiers, and those inside of strings."
+    return set(re.findall(r'\w+', code))
+
+LIBRARY = set().union(*(words_of(p.read_text(encoding='utf-8')) for folder in ('unremix', 'tools', 'tests', 'docs') for p in (ROOT/folder).rglob('*.py')))
+LIBRARY |= words_of((ROOT/'settings.ini').read_text(encoding='utf-8') + (ROOT/'Makefile').read_text(encoding='utf-8'))
+LIBRARY |= {p.stem for p in (ROOT/'results').rglob('*.toml')} | {'pkg_resources', 'nbdev_bump_version', 'nbdev_docs', 'nbdev_new', 'nbdev_prepare'} # the last: nbdev's, not used here
+PUBLIC = re.compile(r'(?:unremix\.)?[A-Za-z_]\w*(?:\.\w+)*(?:\(.*\))?$')
+
+def looks_public(span):
+    "A name that only code has: with an underscore, or with capitals inside."
+    head = span.split('(')[0]
+    return PUBLIC.match(span) and re.search(r'_|[a-z][A-Z]', head) and not re.search(r'\.(?:md|py|json|jsonl|toml|npz|ipynb|png|pt|html|ini|cff|in|yaml|css|js)$', head)
+
+def quoted(cell): # names of other libraries stand in tables whose head says whose they are
+    return re.sub(r'^\| (?:theirs|from) \|.*?(?=\n\n|\Z)', '', cell, flags=re.M | re.S)
+
+@each_page
+def test_names_exist(page):
+    path = ROOT/page
+    own = words_of('\n'.join(''.join(c['source']) for c in cells_of(path) if c['cell_type'] == 'code')) if path.suffix == '.ipynb' else set()
+    told = {span for span in code_spans(quoted(PROSE[page])) if '\n' not in span and looks_public(span)}
+    assert not {span for span in told if words_of(span.split('(')[0]) - LIBRARY - own}
+
+@each_page
+def test_files_exist(page):
+    told = {s for s in code_spans(PROSE[page]) if re.fullmatch(r'(?:nbs|results|tests|tools|docs|unremix|\.ci|\.github)/[\w./-]+', s)}
+    assert not {s for s in told if not (ROOT/s).exists()}
+
+# ---------------------------------------------------------------- links
+
+def anchors_of(path):
+    text = prose_of(path)
+    slug = lambda title: re.sub(r'[^\w -]', '', re.sub(r'[*`$]|\]\(.*?\)', '', title).lower()).strip().replace(' ', '-')
+    source = path.read_text(encoding='utf-8')
+    labels = re.findall(r'#\| label: (\S+?)(?:\\n)?"?,?$', source, re.M) + re.findall(r'\{#([\w-]+)\}', source)
+    return {slug(t) for t in re.findall(r'^#+ (.+)$', text, re.M)} | set(labels)
+
+def plain(slug): return re.sub(r'-+', '-', slug)
+
+@each_page
+def test_links_and_anchors_exist(page):
+    links, missing = re.findall(r'\]\((?![a-z]+:)([^)\s#]*)(?:#([\w-]+))?\)', PROSE[page]), []
+    for target, anchor in links:
+        path = (ROOT/page).parent/target if target else ROOT/page
+        if not path.exists(): missing.append(target)
+        elif anchor and path.suffix == '.ipynb' and plain(anchor) not in set(map(plain, anchors_of(path))): missing.append(f'{target}#{anchor}')
+    assert not missing
+
+# ---------------------------------------------------------------- counts
+
+def table_rows(page, after):
+    "Rows of the first table after some words."
+    table = re.search(r'\n\|(?:.*\n?\|)+', PROSE[page][PROSE[page].index(after):])[0].strip().splitlines()
+    return len([l for l in table if l.startswith('|')]) - 2
+
+def headings(page, pattern): return len(re.findall(pattern, PROSE[page], re.M))
+
+COUNTS = { # page, words with one number in them: the true number
+    ('CHANGELOG.md', r'(\w+) tutorials'): lambda: len(list((ROOT/'nbs'/'tutorials').glob('*.ipynb'))),
+    ('nbs/04_uncertainty.ipynb', r'## (\w+) scores of our own'): lambda: len(UNCERTAINTIES) - 2,
+    ('nbs/04_uncertainty.ipynb', r'All (\w+) for the same batch'): lambda: len(UNCERTAINTIES),
+    ('nbs/04_uncertainty.ipynb', r'know (\w+) alternatives'): lambda: len(UNCERTAINTIES) - 1,
+    ('nbs/04_uncertainty.ipynb', r'any of the (\w+) is worth'): lambda: len(UNCERTAINTIES),
+    ('nbs/07_views.ipynb', r'any of (\w+) data sets'): lambda: len(DATASETS),
+    ('nbs/09_run_folder.ipynb', r'(\w+) files, in the order'): lambda: table_rows('nbs/09_run_folder.ipynb', 'files, in the order'),
+    ('nbs/tutorials/exercises.ipynb', r'(\w+) small tasks'): lambda: headings('nbs/tutorials/exercises.ipynb', r'^## \d+\. '),
+    ('nbs/tutorials/several_gpus.ipynb', r'There are (\w+) places'): lambda: table_rows('nbs/tutorials/several_gpus.ipynb', 'What is full?')}
+
+@pytest.mark.parametrize('page, words', COUNTS)
+def test_counts_hold(page, words):
+    [found] = re.findall(words, PROSE[page])
+    assert WORDS.index(found.lower()) == COUNTS[page, words]()
+
+def test_front_page_lists_every_page():
+    linked = set(re.findall(r'\]\(nbs/([\w/]+\.ipynb)', PROSE['README.md']))
+    known = {p.relative_to(ROOT/'nbs').as_posix() for p in notebooks(ROOT)} - {'index.ipynb'}
+    assert linked <= known and not known - linked - {'13_benchmark_scale.ipynb'} # which the benchmark's page links
+
+def test_uncertainties_are_named_everywhere():
+    "Whoever lists the kinds of uncertainty lists all of them."
+    comment = re.search(r'uncertainty:str=.*# (.*)', (ROOT/'unremix'/'train.py').read_text(encoding='utf-8'))[1]
+    knobs = ''.join(''.join(c['source']) for c in cells_of(ROOT/'nbs'/'which_strategy.ipynb'))
+    row = re.search(r"'uncertainty': \(.*", knobs)[0]
+    for kind in UNCERTAINTIES: assert kind in comment and f'`{kind}`' in row, kind
+
+# ---------------------------------------------------------------- placeholders, one number for one thing
+
+@each_page
+def test_nothing_is_a_placeholder(page):
+    assert not re.findall(r'[A-Z]+-OF-THE-[A-Z]+|\bTODO\b|\bFIXME\b|\bXXX\b|not available yet|coming soon', PROSE[page])
+
+def test_site_without_an_address_invites_nobody_to_clone_one():
+    page = build_site.how_to_run(Path('tutorials/circle.ipynb'), '')
+    assert 'make lab' in page and 'Colab' in page and 'clone --depth' not in page and not re.search(r'[A-Z]+-OF-THE-[A-Z]+', page)
+    assert 'git clone --depth 1 https://github.com/somebody/somewhere' in build_site.how_to_run(Path('tutorials/circle.ipynb'), 'somebody/somewhere')
+
+def test_log_cites_the_committed_cost():
+    lines = map(json.loads, (ROOT/'results'/'sweeps'/'cost.jsonl').read_text(encoding='utf-8').splitlines())
+    longer = [round(100*(l['ratio'] - 1)) for l in lines if l['strategy'] == 'unremix']
+    told = re.search(r'UnReMix \+(\d+) to \+(\d+) %', PROSE['nbs/experiments/LOG.md'])
+    assert [int(x) for x in told.groups()] == [min(longer), max(longer)]
+
+def test_front_page_shows_ten_seeds_first_and_two_seeds_rank_nothing():
+    readme = PROSE['README.md']
+    ten, two = readme.index('**tuned at equal cost**'), readme.index('`make run` trains')
+    assert ten < two and not re.search(r'better|worse', readme[ten:readme.index('## Read it')])
