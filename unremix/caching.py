@@ -19,8 +19,10 @@ def random_state(device:torch.device)->tuple:
 
 
 def set_random_state(state:tuple, device:torch.device)->None:
+    "Put a state back; that of a GPU only on a GPU."
     torch.set_rng_state(state[0])
-    if state[1] is not None: torch.cuda.set_rng_state(state[1], device)
+    on_gpu = device.type == 'cuda' and state[1] is not None
+    if on_gpu: torch.cuda.set_rng_state(state[1], device)
 
 # %% ../nbs/09_micro_batches.ipynb #4f414090
 class MicroBatches:

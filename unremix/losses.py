@@ -191,6 +191,10 @@ class WeightedNTXentLoss(nn.Module):
         require(is_number(self.temperature) and self.temperature > 0, 'temperature', 'a number > 0', self.temperature)
         check_tau_plus(self.tau_plus)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        state_dict.pop(prefix + '_extra_state', None) # of older checkpoints: a generator, which losses no longer have
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def log_weights(self, contrast:Contrast)->Tensor:
         "(a n) log weights of this strategy."
         return self.weighting(contrast)
@@ -213,6 +217,7 @@ class WeightedNTXentLoss(nn.Module):
     def watched(self, pairing:Pairing, true_labels:Tensor|None, queue:KeyQueue|None)->tuple[Callable, list]:
         "What turns a block into statistics, and the list in which they gather."
         seen = []
+        if true_labels is not None: true_labels = true_labels.long() # one type for all processes, and the queue's
         if true_labels is not None and pairing.ranks is not None: true_labels = pairing.ranks.join_ids(true_labels)
         if true_labels is not None and queue is not None: true_labels = torch.cat([true_labels, queue.ids[IDS.index('true_labels')]])
         def watch(contrast, log_w): seen.append((len(contrast.k), contrast.k.gt(0).sum(), statistics(contrast, log_w, self.tau_plus, true_labels)))
@@ -223,8 +228,8 @@ class WeightedNTXentLoss(nn.Module):
         z2:Tensor,                    # (b d) embeddings of view 2
         *,
         hidden:tuple|None=None,       # two (b f): inputs of the layer that made z1 and z2
-        labels:Tensor|None=None,      # (b) or (b+m): same-label negatives are removed
-        sample_ids:Tensor|None=None,  # (b) or (b+m): copies of the anchor are removed
+        labels:Tensor|None=None,      # (b) or (b+m): same-label negatives are removed; below 0: unknown
+        sample_ids:Tensor|None=None,  # (b) or (b+m): copies of the anchor are removed; below 0: unknown
         negatives:Tensor|None=None,   # (m d) further negatives; gradient flows into them
         queue:KeyQueue|None=None,     # z1 are queries, z2 their keys, and its slots the only negatives
         true_labels:Tensor|None=None, # (b) or (b+m): for the statistics only

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .pairs import Contrast, Embeddings, Pairing, pair_views, require, unit_norm
+from .pairs import Contrast, Embeddings, Pairing, check_ids, is_number, pair_views, require, unit_norm
 from .ranks import all_gather, rank_and_size
 
 # %% ../nbs/01_pairs_queue.ipynb #da45d909
-NO_ID = torch.iinfo(torch.int64).min
+NO_ID = torch.iinfo(torch.int64).min # as every negative id: equal to nobody's
 IDS = 'labels', 'sample_ids', 'true_labels'
 
 
@@ -28,10 +28,12 @@ class KeyQueue(nn.Module):
         stores_hidden:bool=False, # keep ‖h‖² too; every push then needs `hidden`
     ):
         super().__init__()
-        for name, value in (('size', size), ('dim', dim)): require(isinstance(value, int) and value >= 1, name, 'a whole number ≥ 1', value)
+        for name, value in (('size', size), ('dim', dim)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            require(whole and value >= 1, name, 'a whole number ≥ 1', value)
         self.size, self.dim, self.stores_hidden = size, dim, stores_hidden
         self.register_buffer('z', torch.zeros(size, dim))                # (q d) unit norm
-        self.register_buffer('norm', torch.full((size,), math.inf))      # (q) raw norm
+        self.register_buffer('norm', torch.zeros(size))                  # (q) raw norm; 0 of a zero vector: averages of buffers stay finite
         self.register_buffer('square', torch.zeros(size))                # (q) ‖h‖²
         self.register_buffer('ids', torch.full((len(IDS), size), NO_ID)) # (3 q)
         self.register_buffer('pointer', torch.zeros((), dtype=torch.long)) # the slot that is written next
@@ -44,15 +46,13 @@ class KeyQueue(nn.Module):
         **ids:Tensor,            # labels, sample_ids, true_labels: (b) each
     )->None:
         "Write the keys of all processes over the oldest ones, in the same order everywhere."
-        require(keys.ndim == 2 and keys.shape[1] == self.dim, 'keys', f'of shape (b {self.dim})', tuple(keys.shape))
-        require((hidden is not None) or not self.stores_hidden, 'hidden', 'given to a queue that stores it', None)
-        for name, x in ids.items():
-            require(name in IDS, 'the name of ids', f'one of {IDS}', name)
-            require(len(x) == len(keys), name, f'of shape ({len(keys)})', tuple(x.shape))
+        self.check(keys, hidden, ids)
         z, norm = unit_norm(keys)
+        norm = norm.masked_fill(norm == math.inf, 0.)
         square = hidden.to(z.dtype).square().sum(1) if self.stores_hidden else torch.zeros_like(norm)
         numbers = torch.cat([z, norm[:,None], square[:,None]], 1)
-        given = torch.stack([ids[name] if name in ids else torch.full_like(self.ids[0], NO_ID)[:1].expand(len(z)) for name in IDS])
+        unknown = self.ids.new_full((len(z),), NO_ID)
+        given = torch.stack([ids[name].to(unknown) if name in ids else unknown for name in IDS]) # int64, whatever came
         if rank_and_size()[1] > 1: numbers, given = all_gather(numbers.contiguous()).flatten(0, 1), all_gather(given.contiguous()).transpose(0, 1).flatten(1)
         pushed = len(numbers)
         numbers, given, first = numbers[-self.size:], given[:,-self.size:], max(0, pushed - self.size)
@@ -62,6 +62,20 @@ class KeyQueue(nn.Module):
         self.pointer.add_(pushed).remainder_(self.size)
         self.valid.add_(pushed).clamp_(max=self.size)
 
+    def check(self, keys, hidden, ids:dict):
+        "Raise a `ValueError` before anything is written."
+        real = isinstance(keys, Tensor) and keys.is_floating_point()
+        require(real, 'keys', 'a floating point tensor', getattr(keys, 'dtype', type(keys).__name__))
+        fits = keys.ndim == 2 and keys.shape[1] == self.dim
+        require(fits, 'keys', f'of shape (b {self.dim})', tuple(keys.shape))
+        require(hidden is not None or not self.stores_hidden, 'hidden', 'given to a queue that stores it', None)
+        if self.stores_hidden:
+            fits = hidden.ndim == 2 and len(hidden) == len(keys)
+            require(fits, 'hidden', f'of shape ({len(keys)} f)', tuple(hidden.shape))
+        for name, x in ids.items():
+            require(name in IDS, 'the name of ids', f'one of {IDS}', name)
+            check_ids(name, x, (len(keys),))
+
 # %% ../nbs/01_pairs_queue.ipynb #5d902213
 def with_queue(
     pairing:Pairing,          # of queries (view 1) and keys (view 2), gathered or not
@@ -69,12 +83,18 @@ def with_queue(
     names:tuple=('sample_ids',), # what the ids of `pairing` are
 )->Pairing:                   # its queries against the slots
     "The slots as the only negatives; unfilled ones are no one's."
+    size = pairing.columns.z.shape[1]
+    require(queue.dim == size, 'queue', f'of embeddings of size {size}', queue.dim)
+    named = not pairing.ids or len(names) == len(pairing.ids)
+    require(named, 'names', f'{len(pairing.ids)} names of ids', names)
     old, b, slots = pairing.columns, len(pairing)//2, queue.z.to(pairing.columns.z)
     square = old.hidden_square() if queue.stores_hidden else None
-    columns = Embeddings(torch.cat([old.z, slots]), torch.cat([old.norm, queue.norm.to(slots)]), None, None if square is None else torch.cat([square, queue.square.to(slots)]))
+    norm = queue.norm.to(slots)
+    norm = norm.masked_fill(norm == 0, math.inf) # as `unit_norm` has it
+    columns = Embeddings(torch.cat([old.z, slots]), torch.cat([old.norm, norm]), None, None if square is None else torch.cat([square, queue.square.to(slots)]))
     empty = torch.arange(queue.size, device=slots.device) >= queue.valid # slots fill from the front; once full, none is empty
     never = torch.cat([torch.zeros_like(old.norm, dtype=torch.bool), empty])
-    ids = tuple(torch.cat([x, queue.ids[IDS.index(name)].to(x)]) for name, x in zip(names, pairing.ids))
+    ids = tuple(torch.cat([x.to(own), own]) for x, own in zip(pairing.ids, (queue.ids[IDS.index(name)] for name in names)))
     ranks = pairing.ranks and pairing.ranks.followed_by(queue.size)
     return replace(pairing, rows=pairing.rows[:b], columns=columns, anchor_idx=pairing.anchor_idx[:b], positive_idx=pairing.positive_idx[:b],
                    in_batch=False, ids=ids, never=never, ranks=ranks, shared={})
@@ -105,4 +125,6 @@ def follow(
     momentum:float,    # in [0, 1): share of the old weights
 )->None:
     "Move the copy's parameters towards the encoder's."
+    right = is_number(momentum) and 0 <= momentum < 1
+    require(right, 'momentum', 'a number in [0, 1)', momentum)
     torch._foreach_lerp_(list(copy.parameters()), list(encoder.parameters()), 1-momentum)
