@@ -90,6 +90,12 @@ def test_other_types_are_refused(name, dtype):
         assert f'{name} must be a tensor of whole numbers that int64 holds, got {dtype}' in str(e.value)
 
 
+@pytest.mark.parametrize('dtype', OTHER, ids=str)
+def test_other_types_are_not_compared_either(dtype):
+    with pytest.raises(ValueError, match='ids must be a tensor of whole numbers that int64 holds, got torch'):
+        same_id(torch.zeros(3).to(dtype), torch.arange(6), 3, 6)
+
+
 @pytest.mark.parametrize('dtype', SIGNED, ids=str)
 @pytest.mark.parametrize('name', ('labels', 'sample_ids'))
 @pytest.mark.parametrize('unknown', ([-1, -1, -1, -1], [-1, -2, -2, -3]), ids=str)

@@ -169,6 +169,13 @@ def test_loss_in_closed_form(chunk_size):
     assert keys.grad is None and queries.grad.abs().sum(1).min() > 0
 
 
+def test_keys_are_constants():
+    queries, keys = (x.requires_grad_() for x in batch())
+    contrast = from_queue(queries, keys, filled(3))
+    contrast.logits.sum().backward()
+    assert keys.grad is None and queries.grad is not None and contrast.temperature == .2
+
+
 def test_weights_and_debiasing_see_the_slots_only():
     queries, keys = batch()
     s = torch.tensor([[math.cos(a-n)/.5 for n in range(3)] for a in (0., math.pi/2)], dtype=torch.float64)
