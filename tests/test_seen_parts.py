@@ -168,8 +168,11 @@ def test_more_keys_than_slots(before):
     assert sorted(at_once.norm.tolist()) == [6, 7, 8]
 
 def test_empty_slots_have_no_direction():
-    queue = KeyQueue(2, 3)
-    assert (queue.norm == math.inf).all() and (queue.z == 0).all() and (queue.ids == queues.NO_ID).all()
+    queue = KeyQueue(2, D).double()
+    columns = with_queue(pair_views(Z1, Z2, T), queue).columns
+    assert (columns.norm[2*B:] == math.inf).all() and (columns.z[2*B:] == 0).all()
+    assert queue.norm.isfinite().all() # so that an average of buffers is
+    assert (queue.z == 0).all() and (queue.ids == queues.NO_ID).all()
 
 def half_full():
     queue = KeyQueue(5, D).double()

@@ -102,7 +102,7 @@ IMPORTANCE = of('importance.py', SEEN,
     ("abs(sum(mix)-1) < 1e-6", "True", 'a mixture that does not sum to 1 is refused'))
 
 QUEUES = of('queues.py', PARTS,
-    ("torch.full((size,), math.inf)", "torch.ones(size)", 'the norm of an empty slot'),
+    ("'norm', torch.zeros(size)", "'norm', torch.ones(size)", 'the norm of an empty slot'),
     ("numbers[-self.size:], given[:,-self.size:], max(0, pushed - self.size)", "numbers[:self.size], given[:,:self.size], 0", 'of more keys than slots the last ones stay'),
     ("max(0, pushed - self.size)\n", "0\n", 'where the last ones lie'),
     ("(self.pointer + first + ", "(first + ", 'new keys replace the oldest'),
