@@ -296,6 +296,8 @@ def test_neighbours_by_hand():
     assert scoring.knn(TRAIN, CLASSES, TESTED, k=1).tolist() == [2, 1]
     assert scoring.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.1).tolist() == [2, 1] # e⁹ > e⁸ + e⁷
     assert scoring.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.3)[0] == 0 # e³ < e^2.67 + e^2.33
+    near = scoring.nearest(TRAIN, TESTED, 4) # once for several votes
+    assert [scoring.vote(*near, CLASSES, k).tolist() for k in (1, 3)] == [[2, 1], [0, 0]]
     assert scoring.knn(TRAIN, CLASSES, TESTED, k=99).tolist() == [0, 0] and scoring.VOTES == {'knn10': (10, None), 'knn200': (200, .1)}
 
 def test_alignment_and_uniformity_by_hand():
