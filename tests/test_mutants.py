@@ -14,7 +14,8 @@ def test_each_text_is_found_once(name):
         if mutant.file == name: mutant.apply(ROOT)
 
 def test_no_mutant_twice():
-    changes = [(m.file, m.apply(ROOT)[0]) for m in MUTANTS]
+    "In one list; what several people thought of is run twice."
+    changes = [(m.source, m.file, m.apply(ROOT)[0]) for m in MUTANTS]
     assert len(set(changes)) == len(changes)
 
 def test_named_tests_exist():
