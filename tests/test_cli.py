@@ -1,5 +1,5 @@
 "The command says what is wrong in one sentence, and touches nothing before it does."
-import json, shutil, subprocess, sys
+import fcntl, json, os, pty, re, shutil, struct, subprocess, sys, termios
 from pathlib import Path
 
 import pytest
@@ -136,3 +136,78 @@ def test_as_a_process(tmp_path):
 def test_sentence_unwraps_the_box():
     box = '╭─ Value error ─╮\n│ Error parsing config: a=0: must │\n│ be 1 │\n│ ───── │\n│ For full helptext, see x │\n╰───╯'
     assert sentence(box) == 'a=0: must be 1'
+
+
+def in_terminal(args, columns, **env):
+    "What a command writes when all three streams are a terminal in colour; its exit status."
+    main_end, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack('HHHH', 40, columns, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if k not in ('COLUMNS', 'NO_COLOR')}
+    process = subprocess.Popen(UNREMIX + args, stdin=end, stdout=end, stderr=end, env=clean | {'TERM': 'xterm-256color'} | env)
+    os.close(end)
+    seen = b''
+    while True:
+        try: part = os.read(main_end, 65536)
+        except OSError: break # Linux: the other end is closed
+        if not part: break
+        seen += part
+    os.close(main_end)
+    return process.wait(), seen.decode().replace('\r\n', '\n')
+
+UNREMIX = [str(Path(sys.executable).with_name('unremix'))]
+LONG = 'no/' + 'very-long-folder-name/'*20 + 'run'
+WRONG = [ # arguments, the whole sentence
+    (['train', '--temperature', '-1'], 'temperature must be a number > 0, got -1.0'),
+    (['train', '--epochs', 'ten'], "Error parsing --epochs: invalid literal for int() with base 10: 'ten'; expected --epochs INT passes over the training images, 1 or more (default: 6)"),
+    (['train', '--no-such-thing', '1'], 'Unrecognized options: --no-such-thing, 1'),
+    (['train', '--epoch', '1'], 'Unrecognized options: --epoch, 1; perhaps --epochs INT passes over the training images, 1 or more (default: 6) --warmup-epochs FLOAT linear warm-up, 0 to epochs (default: 0.5)'),
+    (['train', '--mix', '1', '0'], "Missing value for argument '--mix'. Expected 3 values."),
+    (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
+    (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
+    (['compare', '--strategies', 'best'], "strategies must be among simclr, debiased, hcl, unremix, placebo-u, placebo-ur, oracle, supervised, got 'best'"),
+    (['dance'], "command must be one of train, compare, sweep, evaluate, bench, strategies, got 'dance'")]
+
+@pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
+@pytest.mark.parametrize('columns', ('40', '200'))
+def test_sentence_in_any_console(args, said, columns, capsys, monkeypatch):
+    "The same words wherever tyro believes to be: colours and boxes of both kinds."
+    monkeypatch.setenv('COLUMNS', columns)
+    for colour in (False, True):
+        monkeypatch.setattr('tyro._fmtlib._FORCE_ANSI', colour, raising=False)
+        for frame in (False, True):
+            monkeypatch.setattr('tyro._fmtlib._FORCE_UTF8_BOXES', frame, raising=False)
+            assert main(args) == 2
+            assert capsys.readouterr().err == f'unremix: error: {said}\n'
+
+def test_sentence_in_a_colour_terminal():
+    status, text = in_terminal(WRONG[1][0], 40)
+    assert (status, text) == (2, f'unremix: error: {WRONG[1][1]}\n')
+
+def test_help_keeps_the_terminal_s_width():
+    status, text = in_terminal(['evaluate', '--help'], 50)
+    assert status == 0 and '\x1b[' in text
+    assert max(map(len, re.sub(r'\x1b\[[0-9;]*m', '', text).splitlines())) <= 50
+
+def test_a_path_is_not_broken(capsys):
+    "A folder with blanks in its name, longer than any terminal."
+    assert main(['train', '--dataset', 'imagefolder', '--data-root', LONG]) == 2
+    assert LONG in capsys.readouterr().err
+
+def shell(line): return subprocess.run(['bash', '-c', line], capture_output=True, text=True)
+
+@pytest.mark.parametrize('args', ('--help', 'train --help'))
+def test_reader_that_leaves(args):
+    "Nothing is said, and the status is that of SIGPIPE."
+    r = shell(f'{UNREMIX[0]} {args} | true; exit ${{PIPESTATUS[0]}}')
+    assert (r.returncode, r.stderr) == (141, '')
+
+def test_closed_streams():
+    assert shell(f'{UNREMIX[0]} strategies >&- 2>&-').returncode == 0
+    r = shell(f'{UNREMIX[0]} train --temperature 0 >&-')
+    assert r.returncode == 2 and r.stderr == 'unremix: error: temperature must be a number > 0, got 0.0\n'
+
+def test_as_a_module():
+    told = subprocess.run([sys.executable, '-m', 'unremix.cli', '--help'], capture_output=True, text=True)
+    assert told.returncode == 0 and all(c in told.stdout for c in COMMANDS)
+    wrong = subprocess.run([sys.executable, '-m', 'unremix', 'dance'], capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stderr.startswith('unremix: error: command must be')

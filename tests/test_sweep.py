@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from unremix.cli import main
-from unremix.sweep import read_grid, read_lines, run_key, runs_of
+from unremix.sweep import read_grid, read_lines, run_key, runs_of, sweep
 from unremix.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,3 +73,8 @@ def test_validation_never_sees_test_images():
     for path in (ROOT/'results'/'grids').glob('*.toml'):
         scored = {cfg.validation is None for _, cfg in runs_of(read_grid(path))}
         assert len(scored) == 1 # one experiment is scored on one set
+
+def test_workers_change_no_number(swept, tmp_path):
+    "One after the other in this process, whose torch has two threads, or two at a time."
+    lines = sweep(read_grid(swept[0]/'grid.toml'), tmp_path/'lines.jsonl', tmp_path/'runs', workers=1, progress=False)
+    assert bare(lines) == bare(read_lines(swept[0]/'lines.jsonl')) and {l['threads'] for l in lines} == {1}

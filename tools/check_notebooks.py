@@ -82,7 +82,8 @@ def check_export(
     shutil.copytree(root/'nbs', copy/'nbs')
     shutil.copy(root/'settings.ini', copy)
     (copy/lib).mkdir()
-    shutil.copy(root/lib/'__init__.py', copy/lib)  # the one file of the package that is written by hand
+    for by_hand in '__init__.py', '__main__.py':
+        if (root/lib/by_hand).exists(): shutil.copy(root/lib/by_hand, copy/lib)
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}  # nbdev writes no index while it tests
     export = 'from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()'
     subprocess.run([sys.executable, '-c', export], cwd=copy, env=env, check=True, capture_output=True)

@@ -209,7 +209,7 @@ def compare(
     progress:bool=True, # show bars and a line per finished run
 )->dict:                # what result.json holds
     "Train and score every strategy and seed in `out`, or go on where it was interrupted."
-    cfg, out = resolve(cfg), Path(out)
+    cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
     test_images(cfg, 'cpu') # a missing data set is noticed before anything is written
     claim_folder(out, cfg)

@@ -30,7 +30,7 @@ from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
 from .queues import KeyQueue, follow
 from .ranks import rank_and_size
-from .runs import check_folder, claim_folder, code_version, cut_log, restore, save_checkpoint, write_json
+from .runs import check_folder, claim_folder, code_version, cut_log, read_json, restore, save_checkpoint, write_json
 from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
 
@@ -277,9 +277,15 @@ def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
     return 'bf16-mixed' if fast else '32-true'
 
 # %% ../nbs/09_train.ipynb #a7a29892
-def resolve(cfg:TrainConfig)->TrainConfig:
-    "Replace 'auto' by what this machine gets, so that the run folder says what was done."
+def resolve(
+    cfg:TrainConfig,
+    out:Path|None=None, # folder of the run, if it may have begun, perhaps on another machine
+)->TrainConfig:
+    "Replace 'auto' by what the folder has, or else by what this machine gets, so that the folder says what was done."
     if cfg.precision != 'auto': return cfg
+    if out is not None and (Path(out)/'config.json').is_file():
+        begun = read_json(Path(out)/'config.json').get('precision')
+        if begun in PRECISIONS: return dataclasses.replace(cfg, precision=begun)
     return dataclasses.replace(cfg, precision=auto_precision(Fabric(accelerator=cfg.accelerator, devices=1).device))
 
 # %% ../nbs/09_train.ipynb #5d664a4d
@@ -466,7 +472,7 @@ def train(
     progress:bool=True,        # show a bar (in a terminal only)
 )->dict:                       # the result
     "Train one run in the folder `out`, or continue it; return its result."
-    cfg, out = resolve(cfg), Path(out)
+    cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
     run = set_up(cfg)
     first = run.fabric.is_global_zero

@@ -1,0 +1,254 @@
+"What a sweep asks for, repeats, writes and prints; the training itself is played."
+import dataclasses, json, math
+
+import pytest
+import torch
+
+from unremix import sweep as module
+from unremix.cli import main, sweep_text
+from unremix.sweep import (Grid, by_cell, finish_run, is_of, limited, line_of, paired, read_grid, read_lines, remaining,
+                           results_of, run_key, runs_of, sweep)
+from unremix.train import PRECISIONS, TrainConfig, resolve
+
+PLAIN = {'strategy': 'simclr'}
+GRID = Grid('x', {'a': PLAIN, 'b': {'strategy': 'hcl', 'seeds': 1}}, {'limit': 64, 'batch_size': 16}, seeds=2, seed=5)
+SCORES = {'linear': .5, 'knn10': .25, 'correct': '10'}
+
+
+@pytest.fixture
+def play(monkeypatch):
+    "Put a function in the place of `train`; the list of what it was asked for."
+    asked = []
+    def put(run=lambda cfg: {'seconds': 1., 'scores': SCORES}):
+        def train(cfg, out, finish, progress):
+            asked.append((cfg, out.name))
+            out.mkdir(parents=True, exist_ok=True)
+            (out/'config.json').write_text(json.dumps(dataclasses.asdict(resolve(cfg))))
+            return run(cfg)
+        monkeypatch.setattr(module, 'train', train)
+        return asked
+    return put
+
+
+def fail(error):
+    def run(cfg): raise error
+    return run
+
+
+# which runs
+
+def test_runs_in_order():
+    "Seed by seed, each cell with its own number of them; later tables win."
+    assert [(name, cfg.seed) for name, cfg in runs_of(GRID)] == [('a', 5), ('b', 5), ('a', 6)]
+    cfg = runs_of(Grid('x', {'a': {'beta': 2., 'epochs': 2}}, {'beta': 3., 'lr': .5}, {'epochs': [7]}, 1))[0][1]
+    assert (cfg.beta, cfg.lr, cfg.epochs) == (2., .5, 7)
+    assert runs_of(Grid('x', {'a': {'kappa': [1., 0.]}}, seeds=1))[0][1].kappa == (1., 0.)
+
+
+def test_every_value_meets_every_cell():
+    names = [name for name, _ in runs_of(dataclasses.replace(GRID, vary={'lr': [.1, .2], 'epochs': [1, 2]}, seeds=1))]
+    assert names == [f'{c} lr={lr} epochs={e}' for c in 'ab' for lr in (.1, .2) for e in (1, 2)]
+
+
+BAD = {
+    'value': ({'cells': {'a': PLAIN, 'bad': {'temperature': -1.}}}, "cell 'bad': temperature must be a number > 0, got -1.0"),
+    'of vary': ({'vary': {'beta': [1., -1.]}}, "cell 'a beta=-1.0': beta_OR_hcl"),
+    'type': ({'cells': {'bad': {'epochs': 'ten'}}}, "cell 'bad': "),
+    'field': ({'cells': {'bad': {'strategie': 'hcl'}}}, "field of 'bad' must be one of TrainConfig's, got 'strategie'"),
+    'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig's, got 'seed'"),
+    'two processes': ({'cells': {'bad': {'devices': 2}}}, "devices × num_nodes of 'bad' must be 1 in a sweep"),
+    'no seeds': ({'cells': {'bad': {'seeds': 0}}}, "seeds of 'bad' must be a whole number ≥ 1, got 0"),
+    'half a seed': ({'cells': {'bad': {'seeds': 1.5}}}, "seeds of 'bad' must be a whole number ≥ 1, got 1.5")}
+del BAD['of vary']
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_a_bad_cell_is_named_before_anything_runs(case, play, tmp_path):
+    asked, (parts, sentence) = play(), BAD[case]
+    with pytest.raises(ValueError) as e: sweep(dataclasses.replace(GRID, **parts), tmp_path/'lines.jsonl', tmp_path/'runs')
+    assert sentence in str(e.value) and '\n' not in str(e.value)
+    assert not asked and not list(tmp_path.iterdir())
+
+
+SHAPES = {
+    'cells = 3': 'cells must be a table, got 3', '[cells]\na = 3': "cell 'a' must be a table of fields, got 3",
+    'vary = 3\n[cells]': 'vary must be a table, got 3', '[cells]\n[vary]\nlr = 1.0': "vary 'lr' must be a list of values, got 1.0",
+    'base = [1]\n[cells]': 'base must be a table, got [1]', 'seeds = 0\n[cells]': 'seeds must be a whole number ≥ 1, got 0',
+    'seeds = "two"\n[cells]': "seeds must be a whole number ≥ 1, got 'two'", 'seed = -1\n[cells]': 'seed must be a whole number ≥ 0, got -1'}
+
+
+@pytest.mark.parametrize('text', SHAPES)
+def test_bad_shapes(text, tmp_path):
+    (tmp_path/'grid.toml').write_text(f'experiment = "x"\n{text}')
+    with pytest.raises(ValueError) as e: read_grid(tmp_path/'grid.toml')
+    assert str(e.value) == SHAPES[text]
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path/'grid.toml').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(ValueError, match='is not TOML'): read_grid(tmp_path/'grid.toml')
+
+
+# who is who
+
+def test_keys():
+    "Known values: lines of releases before are found by them."
+    assert run_key(TrainConfig()) == '44136fa355b3' # of no field at all
+    assert run_key(TrainConfig(temperature=.15, dataset='fashion_mnist', limit=20000, epochs=3, precision='bf16-mixed', log_every=1000, seed=10)) == '22c377a18dc3'
+    same = TrainConfig(log_every=7), TrainConfig(data_root='there')
+    assert all(run_key(cfg) == run_key(TrainConfig()) for cfg in same)
+    folder = [TrainConfig(dataset='imagefolder', data_root=r) for r in 'ab']
+    assert run_key(folder[0]) != run_key(folder[1])
+
+
+@pytest.mark.parametrize('fast', (False, True))
+def test_key_on_any_processor(fast, monkeypatch):
+    "What was asked counts, not what this machine made of it."
+    monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed' if fast else '32-true')
+    assert run_key(TrainConfig(temperature=.2)) == run_key(TrainConfig(temperature=.2, precision='auto'))
+    keys = {run_key(TrainConfig(temperature=.2, precision=p)) for p in PRECISIONS}
+    assert len(keys) == len(PRECISIONS)
+    line = line_of('x', 'a', TrainConfig(temperature=.2), {'precision': 'bf16-mixed'})
+    assert (line['key'], line['knobs'], line['precision']) == (run_key(TrainConfig(temperature=.2)), {'temperature': .2}, 'bf16-mixed')
+
+
+@pytest.mark.parametrize('became', [p for p in PRECISIONS if p != 'auto'])
+def test_lines_of_release_0_1_0_are_found(became):
+    "It resolved 'auto' before it made the key."
+    asked = TrainConfig(temperature=.2)
+    old = {'key': run_key(dataclasses.replace(asked, precision=became)), 'knobs': {'precision': became}, 'cell': 'a'}
+    assert is_of(old, asked) and not is_of(old, dataclasses.replace(asked, seed=1))
+    assert not is_of(old | {'precision': became}, asked) # of this release: it was asked for
+    assert not is_of({'key': run_key(asked)}, dataclasses.replace(asked, precision=became))
+    grid = Grid('x', {'a': {'temperature': .2}}, seeds=1)
+    assert not remaining(grid, [old]) and remaining(grid, [old | {'cell': 'b'}])
+
+
+def test_a_folder_begun_elsewhere_keeps_its_precision(tmp_path, monkeypatch):
+    monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed')
+    assert resolve(TrainConfig(), tmp_path).precision == 'bf16-mixed'
+    for precision in '32-true', 'bf16-mixed':
+        (tmp_path/'config.json').write_text(json.dumps({'precision': precision}))
+        assert resolve(TrainConfig(), tmp_path).precision == precision
+        assert resolve(TrainConfig(precision='16-mixed'), tmp_path).precision == '16-mixed'
+    (tmp_path/'config.json').write_text('{}')
+    assert resolve(TrainConfig(), tmp_path).precision == 'bf16-mixed'
+
+
+def test_line():
+    cfg = TrainConfig(strategy='hcl', beta=2., seed=3, epochs=2, log_every=1, validation=9)
+    result = {'seconds': 2., 'threads': 1, 'loss': 1., 'precision': '32-true', 'scores': SCORES | {'linear': 1/3, 'uniformity': None}}
+    assert line_of('x', 'a', cfg, result) == {
+        'experiment': 'x', 'cell': 'a', 'dataset': 'fashion_mini', 'strategy': 'hcl', 'knobs': {'beta': 2., 'validation': 9}, 'seed': 3, 'epochs': 2,
+        'scored_on': 'validation', 'linear': .333333, 'knn10': .25, 'uniformity': None, 'seconds': 2., 'threads': 1, 'precision': '32-true', 'key': run_key(cfg)}
+    assert line_of('x', 'a', TrainConfig(), result)['scored_on'] == 'test'
+
+
+# running
+
+def test_lines_and_nothing_twice(play, tmp_path):
+    asked = play()
+    lines = sweep(GRID, tmp_path/'deep'/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert [(l['cell'], l['seed'], l['linear']) for l in lines] == [('a', 5, .5), ('b', 5, .5), ('a', 6, .5)]
+    assert [name for _, name in asked] == [run_key(cfg) for _, cfg in runs_of(GRID)]
+    assert sweep(GRID, tmp_path/'deep'/'lines.jsonl', tmp_path/'runs', progress=False) == lines and len(asked) == 3
+    more = sweep(dataclasses.replace(GRID, seeds=3), tmp_path/'deep'/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert len(asked) == 4 and asked[3][0].seed == 7 and len(more) == 4
+    assert len(sweep(Grid('x', {'b': GRID.cells['b']}, GRID.base, seed=5), tmp_path/'deep'/'lines.jsonl', progress=False)) == 1 # of this grid only
+
+
+def test_a_line_cut_off_is_written_again(play, tmp_path):
+    asked, out = play(), tmp_path/'lines.jsonl'
+    sweep(GRID, out, tmp_path/'runs', progress=False)
+    out.write_bytes(out.read_bytes()[:-9])
+    assert len(read_lines(out)) == 2
+    assert len(sweep(GRID, out, tmp_path/'runs', progress=False)) == 3 == len(out.read_text().splitlines()) and len(asked) == 4
+
+
+def test_equal_cells_share_a_run(play, tmp_path):
+    asked = play()
+    lines = sweep(Grid('x', {'a': PLAIN, 'same': PLAIN}, seeds=1), tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert [l['cell'] for l in lines] == ['a', 'same'] and len(asked) == 1
+
+
+def test_divergence_is_a_result(play, tmp_path, capsys):
+    "One line with the reason, not tried again, no path of this machine in it."
+    asked = play(fail(FloatingPointError('loss is not finite at step 3; the last good state is /here/x')))
+    lines = sweep(GRID, tmp_path/'lines.jsonl', tmp_path/'runs')
+    assert [l['failed'] for l in lines] == ['loss is not finite at step 3']*3 and not any('again' in l or 'linear' in l for l in lines)
+    assert sweep(GRID, tmp_path/'lines.jsonl', tmp_path/'runs') == lines and len(asked) == 3
+    assert capsys.readouterr().err.splitlines()[0] == '1/3 a seed 5: loss is not finite at step 3'
+
+
+@pytest.mark.parametrize('error, told', [(ValueError('batch_size must be\nsmall'), 'ValueError: batch_size must be small'),
+    (OSError(28, 'No space left'), 'OSError: [Errno 28] No space left'), (RuntimeError('a mistake of ours'), 'RuntimeError: a mistake of ours')], ids=lambda e: type(e).__name__)
+def test_an_error_is_a_line_and_the_others_go_on(error, told, play, tmp_path, capsys):
+    "It is tried again at the next start, and leaves one line then."
+    def run(cfg):
+        if cfg.strategy == 'hcl': raise error
+        return {'seconds': 1., 'scores': SCORES}
+    asked = play(run)
+    lines = sweep(GRID, tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert [l.get('failed') for l in lines] == [None, told, None] and lines[1]['again'] and len(asked) == 3
+    assert ('Traceback' in capsys.readouterr().err) == isinstance(error, RuntimeError)
+    asked = play()
+    lines = sweep(GRID, tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert len(lines) == 3 == len(read_lines(tmp_path/'lines.jsonl')) and not any('failed' in l for l in lines)
+    assert [cfg.strategy for cfg, _ in asked[3:]] == ['hcl']
+
+
+def test_stopping_stops(play, tmp_path):
+    play(fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt): sweep(GRID, tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+
+
+def test_threads_of_a_run(play, tmp_path):
+    "One, whatever the process has, unless asked; afterwards as before."
+    before, seen = torch.get_num_threads(), []
+    play(lambda cfg: seen.append(torch.get_num_threads()) or {'seconds': 1., 'scores': SCORES})
+    sweep(Grid('x', {'a': PLAIN}, seeds=1), tmp_path/'a.jsonl', tmp_path/'runs', progress=False)
+    sweep(Grid('x', {'a': PLAIN}, seeds=1), tmp_path/'b.jsonl', tmp_path/'runs', threads=2, progress=False)
+    assert seen == [1, 2] and torch.get_num_threads() == before
+    with pytest.raises(KeyError), limited(1): raise KeyError
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize('name', ('workers', 'threads'))
+def test_counts(name, tmp_path):
+    for value in 0, 1.5:
+        with pytest.raises(ValueError, match=f'{name} must be 1 or more'): sweep(GRID, tmp_path/'lines.jsonl', **{name: value})
+
+
+def test_a_line_holds_numbers(play, tmp_path):
+    play(lambda cfg: {'seconds': 1., 'scores': SCORES | {'uniformity': math.nan}})
+    with pytest.raises(ValueError): sweep(Grid('x', {'a': PLAIN}, seeds=1), tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+
+
+# reading
+
+FAILED = {'cell': 'b', 'seed': 1, 'failed': 'loss is not finite'}
+
+
+def test_text_of_a_sweep():
+    lines = [{'cell': 'a', 'seed': 0, 'linear': .5}, {'cell': 'a', 'seed': 1, 'linear': .75}, FAILED, {'cell': 'c', 'seed': 0, 'linear': None}]
+    assert by_cell(lines) == {'a': {0: .5, 1: .75}, 'b': {}, 'c': {}}
+    assert sweep_text(lines).splitlines() == ['cell  n  linear %           range', 'a     2     62.50  50.00 to 75.00', 'b     0         –               –',
+                                             'c     0         –               –', '', 'b seed 1 failed: loss is not finite']
+
+
+@pytest.mark.parametrize('error, status', [(FloatingPointError('loss is not finite'), 0), (ValueError('no'), 1)], ids=('diverged', 'error'))
+def test_command_says_how_it_ended(error, status, play, tmp_path, capsys):
+    play(fail(error))
+    (tmp_path/'grid.toml').write_text('experiment = "x"\nseeds = 2\n[cells]\na = {}\n')
+    command = ['sweep', str(tmp_path/'grid.toml'), '--out', str(tmp_path/'lines.jsonl'), '--runs', str(tmp_path/'runs')]
+    assert main(command) == status and main(command) == status
+    told = capsys.readouterr()
+    assert 'a     0         –' in told.out and 'division' not in told.err
+
+
+def test_paired_interval():
+    "Differences 1, 2, 3: mean 2, standard error 1/√3, t with two degrees of freedom 4.3027."
+    mean, low, high, n = paired({0: 11., 1: 22., 2: 33., 7: 0.}, {0: 10., 1: 20., 2: 30., 8: 0.})
+    assert (mean, n) == (2., 3)
+    assert math.isclose(high - 2, 4.302653/3**.5, rel_tol=1e-6) and math.isclose(2 - low, high - 2)
+    assert paired({0: 2., 1: 3.}, {0: 1., 1: 2.}) == (1., 1., 1., 2)
