@@ -155,43 +155,14 @@ def in_terminal(args, columns, **env):
     return process.wait(), seen.decode().replace('\r\n', '\n')
 
 UNREMIX = [str(Path(sys.executable).with_name('unremix'))]
-LONG = 'no/' + 'very-long-folder-name/'*20 + 'run'
-WRONG = [ # arguments, the whole sentence
-    (['train', '--temperature', '-1'], 'temperature must be a number > 0, got -1.0'),
-    (['train', '--epochs', 'ten'], "Error parsing --epochs: invalid literal for int() with base 10: 'ten'; expected --epochs INT passes over the training images, 1 or more (default: 6)"),
-    (['train', '--no-such-thing', '1'], 'Unrecognized options: --no-such-thing, 1'),
-    (['train', '--epoch', '1'], 'Unrecognized options: --epoch, 1; perhaps --epochs INT passes over the training images, 1 or more (default: 6) --warmup-epochs FLOAT linear warm-up, 0 to epochs (default: 0.5)'),
-    (['train', '--mix', '1', '0'], "Missing value for argument '--mix'. Expected 3 values."),
-    (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
-    (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
-    (['compare', '--strategies', 'best'], "strategies must be among simclr, debiased, hcl, unremix, placebo-u, placebo-ur, oracle, supervised, got 'best'"),
-    (['dance'], "command must be one of train, compare, sweep, evaluate, bench, strategies, got 'dance'")]
-
-@pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
-@pytest.mark.parametrize('columns', ('40', '200'))
-def test_sentence_in_any_console(args, said, columns, capsys, monkeypatch):
-    "The same words wherever tyro believes to be: colours and boxes of both kinds."
-    monkeypatch.setenv('COLUMNS', columns)
-    for colour in (False, True):
-        monkeypatch.setattr('tyro._fmtlib._FORCE_ANSI', colour, raising=False)
-        for frame in (False, True):
-            monkeypatch.setattr('tyro._fmtlib._FORCE_UTF8_BOXES', frame, raising=False)
-            assert main(args) == 2
-            assert capsys.readouterr().err == f'unremix: error: {said}\n'
-
 def test_sentence_in_a_colour_terminal():
-    status, text = in_terminal(WRONG[1][0], 40)
-    assert (status, text) == (2, f'unremix: error: {WRONG[1][1]}\n')
+    status, text = in_terminal(['train', '--temperature', '-1', '--epochs', '3'], 40)
+    assert (status, text) == (2, 'unremix: error: temperature must be a number > 0, got -1.0\n')
 
 def test_help_keeps_the_terminal_s_width():
     status, text = in_terminal(['evaluate', '--help'], 50)
     assert status == 0 and '\x1b[' in text
     assert max(map(len, re.sub(r'\x1b\[[0-9;]*m', '', text).splitlines())) <= 50
-
-def test_a_path_is_not_broken(capsys):
-    "A folder with blanks in its name, longer than any terminal."
-    assert main(['train', '--dataset', 'imagefolder', '--data-root', LONG]) == 2
-    assert LONG in capsys.readouterr().err
 
 def shell(line): return subprocess.run(['bash', '-c', line], capture_output=True, text=True)
 

@@ -52,14 +52,17 @@ def test_every_value_meets_every_cell():
 
 BAD = {
     'value': ({'cells': {'a': PLAIN, 'bad': {'temperature': -1.}}}, "cell 'bad': temperature must be a number > 0, got -1.0"),
-    'of vary': ({'vary': {'beta': [1., -1.]}}, "cell 'a beta=-1.0': beta_OR_hcl"),
+    'of vary': ({'vary': {'temperature': [1., -1.]}}, "cell 'a temperature=-1.0': temperature must be a number > 0, got -1.0"),
+    'option of a loss': ({'cells': {'a': PLAIN, 'bad': {'strategy': 'unremix', 'select': 'top'}}}, "cell 'bad': k_keep must be a whole number ≥ 1 with select, got None"),
+    'batch': ({'cells': {'a': PLAIN, 'bad': {'batch_size': 65}}}, "cell 'bad': batch_size must be at most the 64 training images, got 65"),
+    'data': ({'cells': {'a': PLAIN, 'bad': {'dataset': 'imagefolder', 'data_root': 'no/such'}}}, "cell 'bad': "),
+    'a schedule': ({'cells': {'bad': {'strategy': 'hcl', 'tau_plus': 0., 'tau_plus_end': .99999999999999999}}}, "cell 'bad': tau_plus_end must be 0 or more and below 1"),
     'type': ({'cells': {'bad': {'epochs': 'ten'}}}, "cell 'bad': "),
     'field': ({'cells': {'bad': {'strategie': 'hcl'}}}, "field of 'bad' must be one of TrainConfig's, got 'strategie'"),
     'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig's, got 'seed'"),
     'two processes': ({'cells': {'bad': {'devices': 2}}}, "devices × num_nodes of 'bad' must be 1 in a sweep"),
     'no seeds': ({'cells': {'bad': {'seeds': 0}}}, "seeds of 'bad' must be a whole number ≥ 1, got 0"),
     'half a seed': ({'cells': {'bad': {'seeds': 1.5}}}, "seeds of 'bad' must be a whole number ≥ 1, got 1.5")}
-del BAD['of vary']
 
 
 @pytest.mark.parametrize('case', BAD)

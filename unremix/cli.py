@@ -126,12 +126,14 @@ def run_train(args:list[str])->None:
     result = done or train(command.config, command.out, lambda run: {'scores': score(run)})
     if 'scores' in result: print(scores_text(result['scores'])) # of several processes, only the first has them
 
-def run_compare(args:list[str])->None:
+def run_compare(args:list[str])->int: # 1 if a row failed
     "Strategies times seeds, one table, one figure."
     command = parse(CompareCommand, args, 'unremix compare', config=CompareConfig(**preset_fields(args)))
     done = check_folder(command.out, resolve(command.config, command.out))
     if done: print(f'{command.out} is finished; nothing to do.')
-    print(table(done or compare(command.config, command.out)), f'figure: {command.out}/figures/compare.png', sep='\n\n')
+    result = done or compare(command.config, command.out)
+    print(table(result), f'figure: {command.out}/figures/compare.png', sep='\n\n')
+    return int(any('failed' in row for row in result['rows'].values()))
 
 def run_sweep(args:list[str])->int: # 1 if a run ended in an error; the same command tries it again
     "Every run of a declared grid, resumable."
@@ -156,7 +158,7 @@ def run_evaluate(args:list[str])->None:
 
 def scores_text(scores:dict)->str:
     "Scores of one run, one per line."
-    return align_columns([(k, f'{v:.3f}') for k, v in scores.items() if k != 'correct'])
+    return align_columns([(k, '–' if v is None else f'{v:.3f}') for k, v in scores.items() if k != 'correct'])
 
 # %% ../nbs/12_command_line.ipynb #9b4129dc
 STRATEGY_TABLE = [
@@ -217,7 +219,7 @@ def deaf()->list: # streams whose reader is gone
     return gone
 
 def main(argv:list[str]|None=None)->int: # exit status
-    "The `unremix` command: 0 done, 2 one sentence on what is wrong, 130 interrupted, 141 nobody reads."
+    "The `unremix` command: 0 done, 1 done but for what failed, 2 one sentence on what is wrong, 130 interrupted, 141 nobody reads."
     logging.getLogger('lightning_fabric').setLevel(logging.WARNING)
     for name in 'stdout', 'stderr': # closed by the caller: None, and a file of ours would take its place
         if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, 'w'))

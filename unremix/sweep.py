@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Grid', 'read_grid', 'check_shape', 'runs_of', 'differing', 'run_key', 'known_keys', 'is_of', 'line_of', 'read_lines',
-           'limited', 'start_worker', 'finish_run', 'lines_of', 'remaining', 'results_of', 'sweep', 'as_line', 'told',
-           'by_cell', 'paired']
+           'limited', 'start_worker', 'finish_run', 'lines_of', 'remaining', 'results_of', 'sweep', 'rehearse_cells',
+           'as_line', 'told', 'by_cell', 'paired']
 
 # %% ../nbs/11_compare_sweep.ipynb #4b6436d5
 import dataclasses, hashlib, json, multiprocessing, os, sys, threading, tomllib, traceback
@@ -20,10 +20,11 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from .data import is_count
-from .evaluate import score
+from .compare import rehearse
+from .evaluate import score, test_images
 from .pairs import require
 from .runs import read_json, write_atomic
-from .train import PRECISIONS, TrainConfig, train
+from .train import PRECISIONS, TrainConfig, split_images, train
 
 # %% ../nbs/11_compare_sweep.ipynb #ddaf58cc
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +178,7 @@ def sweep(
     out, folder = Path(out), Path(folder)
     lines = read_lines(out)
     todo = remaining(grid, lines)
+    rehearse_cells(todo)
     if todo:
         again = [l for name, cfg in todo for l in lines_of(lines, name, cfg)] # these runs ended in an error
         kept = ''.join(as_line(l) for l in lines if l not in again) # a line cut off by a crash must not swallow the next
@@ -189,6 +191,18 @@ def sweep(
                 if progress: print(f'{n}/{len(todo)} {name} seed {cfg.seed}: {told(line)}', file=sys.stderr, flush=True)
     declared, lines = runs_of(grid), read_lines(out)
     return [l for l in lines if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)]
+
+def rehearse_cells(todo:list)->None:
+    "Raise now what would stop one of these runs later; the sentence names its cell."
+    images = {} # data: training images of it
+    for name, cfg in {name: (name, cfg) for name, cfg in todo}.values(): # seeds differ in nothing that could stop them
+        data = cfg.dataset, cfg.data_root, cfg.limit, cfg.validation, cfg.image_size
+        try:
+            if data not in images:
+                test_images(cfg, 'cpu')
+                images[data] = len(split_images(cfg)[0])
+            rehearse(cfg, images[data])
+        except ValueError as e: raise ValueError(f'cell {name!r}: {e}') from None
 
 def as_line(value:dict)->str:
     "One line of json; a number that is none is a mistake of ours."
