@@ -257,3 +257,18 @@ def test_rows_that_suit_all_options():
     module.rehearse_rows(CompareConfig(strategies=tuple(module.STRATEGIES), select='sample', k_keep=3, tau_plus=.05, tau_plus_end=.2, beta_end=3., temperature_end=.2,
                                        chunk_size=2, micro_batch=32, batch_size=64), 64)
     module.rehearse_rows(CompareConfig(queue_size=32, supervised=False), 128)
+
+
+def test_mean_and_spread_of_three_seeds():
+    assert spread([1., 2., 6.]) == {'mean': 3., 'sd': pytest.approx(7**.5), 'values': [1., 2., 6.]}
+
+
+def test_every_column_shows_its_own_score():
+    "Scores that are all different, read back from the text."
+    names = 'linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank'
+    more = 'hardness', 'false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass', 'effective_negatives', 'clamped_fraction'
+    row = {'n': 1} | {name: spread([i/10]) for i, name in enumerate(names + more, 1)} | {'test_error': .123, 'step_seconds': .456, 'overhead': .5}
+    text = table({'rows': {'simclr': row}, 'config': {'strategy': 'simclr'}}).splitlines()
+    assert text[0].split() == 'row n linear % ± test vs simclr kNN10 % kNN200 % alignment uniformity rank'.split()
+    assert text[1].split() == 'simclr 1 10.0 12.3 reference 20.0 30.0 0.40 0.50 0.6'.split()
+    assert text[4].split() == 'simclr 0.70 0.80 0.90 1.00 1 1.20 456 +50 %'.split()

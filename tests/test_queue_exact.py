@@ -274,3 +274,10 @@ def test_what_the_configuration_says_reaches_the_loss():
     criterion = make_criterion(TrainConfig(strategy='hcl', chunk_size=7, gather_distributed=False))
     assert (criterion.chunk_size, criterion.gather_distributed) == (7, False)
     assert make_criterion(TrainConfig()).chunk_size is None and make_criterion(TrainConfig()).gather_distributed
+
+
+def test_hidden_of_half_precision_is_squared_in_full():
+    "300² is more than half precision holds."
+    queue = KeyQueue(2, 2, stores_hidden=True)
+    queue.push(torch.ones(1, 2), torch.tensor([[300., 400.]]).half())
+    assert queue.square[0] == 250_000

@@ -6,8 +6,8 @@ IDS, UNREMIX, STATE = 'tests/test_ids.py', 'tests/test_unremix_exact.py', 'tests
 
 
 def of(file, tests, *changes):
-    "Mutants of one module: (old, new, why), or with another's tests as a fourth."
-    keys = 'old', 'new', 'why', 'tests'
+    "Mutants of one module: (old, new, why), or with another's tests as a fourth, or with the reason why it is harmless."
+    keys = 'old', 'new', 'why', 'tests', 'harmless'
     return [dict(file=file, tests=tests) | dict(zip(keys, change)) for change in changes]
 
 
@@ -30,7 +30,7 @@ MUTANTS = [
         ("ids[name].to(unknown) if name in ids", "ids[name].to(unknown) if name in ids and name != 'sample_ids'", 'keys without sample ids'),
         ("given = torch.stack([ids[name].to(unknown)", "given = torch.stack([ids[name]", 'ids of small types would lose the mark for no id', IDS),
         ("NO_ID = torch.iinfo(torch.int64).min", "NO_ID = 0", 'a key of which nothing is known would be a copy of image 0', IDS),
-        ("torch.cat([x.to(own), own])", "torch.cat([x, own.to(x)])", 'with ids of a small type the mark for no id becomes 0', IDS),
+        ("torch.cat([x.to(own), own])", "torch.cat([x, own.to(x)])", 'with ids of a small type the mark for no id becomes 0', IDS, 'ids of a pairing are int64 already: both sides are'),
         ("queue.ids[IDS.index(name)] for name in names", "queue.ids[0] for name in names", 'sample ids would be compared with labels'),
         ("rows=pairing.rows[:b]", "rows=pairing.rows[b:]", 'keys would be compared instead of queries'),
         ("positive_idx=pairing.positive_idx[:b]", "positive_idx=pairing.anchor_idx[:b]", 'a query would be its own positive'),
