@@ -281,3 +281,12 @@ def test_hidden_of_half_precision_is_squared_in_full():
     queue = KeyQueue(2, 2, stores_hidden=True)
     queue.push(torch.ones(1, 2), torch.tensor([[300., 400.]]).half())
     assert queue.square[0] == 250_000
+
+
+@pytest.mark.parametrize('temperature', (.2, .7))
+def test_temperature_of_queries_against_a_queue(temperature):
+    queue = KeyQueue(2, 2).double()
+    queue.push(torch.eye(2).double())
+    c = from_queue(*batch(), queue, temperature)
+    assert c.temperature == temperature
+    assert_close(c.logits[:,-2:], torch.eye(2).double()/temperature)
