@@ -272,3 +272,18 @@ def test_cost_in_closed_form(ranks, chunk):
     others = n - 2*b
     assert cost == dict(ranks=ranks, n=n, forward_bytes=4*others*(d+2), backward_bytes=0 if ranks == 1 else 8*n*d, block_bytes=4*rows*n, operations=3*2*(2*b)*n*d)
     assert math.isclose(gather_cost(ranks)['operations'], cost['operations'])
+
+
+def test_what_is_sent_is_contiguous(monkeypatch):
+    "gloo and NCCL refuse anything else; the threads above do not."
+    sent = []
+    def collective(x):
+        sent.append(x.is_contiguous())
+        return x[None]
+    for name in ('all_gather', 'all_sum'): monkeypatch.setattr(f'unremix.ranks.{name}', collective)
+    x = tensors(0, 3, 4).T.requires_grad_()
+    ranks = Ranks(2, 0, CPU)
+    joined = ranks.join(x)
+    joined.backward(tensors(1, 3, 4).T)
+    ranks.join_ids(torch.arange(4)[::2])
+    assert sent == [True]*3

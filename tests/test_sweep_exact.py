@@ -255,3 +255,13 @@ def test_paired_interval():
     assert (mean, n) == (2., 3)
     assert math.isclose(high - 2, 4.302653/3**.5, rel_tol=1e-6) and math.isclose(2 - low, high - 2)
     assert paired({0: 2., 1: 3.}, {0: 1., 1: 2.}) == (1., 1., 1., 2)
+
+
+def test_every_line_is_on_the_disk_before_the_next_run(play, tmp_path, monkeypatch):
+    asked, out, synced, real = play(), tmp_path/'lines.jsonl', [], module.os.fsync
+    def fsync(number):
+        real(number)
+        synced.append(len(out.read_text().splitlines()) if out.exists() else 0)
+    monkeypatch.setattr(module.os, 'fsync', fsync)
+    sweep(GRID, out, tmp_path/'runs', progress=False)
+    assert synced[-3:] == [1, 2, 3] and len(asked) == 3
