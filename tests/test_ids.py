@@ -1,5 +1,6 @@
 "Ids of every whole-number type, beside others of another type, and the ids that say that nothing is known."
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch.testing import assert_close
 
 from unremix import HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.pairs import from_views, pair_views, same_id
-from unremix.queues import KeyQueue, from_queue
+from unremix.queues import KeyQueue, from_queue, with_queue
 from unremix.selection import OracleLoss
 
 WHOLE = [torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.int64]
@@ -69,6 +70,14 @@ def test_the_mark_for_no_id_survives(dtype):
             assert_close(value(queue=nameless, **{name: ids.to(dtype)}), value(queue=nameless), rtol=0, atol=0)
     got, wanted = (NTXentLoss()(z1, z2, queue=nameless, true_labels=y, return_stats=True)[1] for y in (TWO.to(dtype), None))
     assert all(got[k] == wanted[k] for k in wanted) and got['false_negative_mass'] == 0
+
+
+@every_type
+def test_a_pairing_made_by_hand(dtype):
+    "Its ids may be of any type too."
+    pairing = replace(pair_views(z1, z2), ids=(torch.zeros(4).to(dtype),))
+    assert with_queue(pairing, filled(names=()), ('labels',)).contrast().k.tolist() == [4.]*4
+    assert with_queue(pairing, filled(), ('labels',)).contrast().k.tolist() == [2.]*4
 
 
 @every_type

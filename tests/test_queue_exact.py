@@ -70,6 +70,13 @@ def test_half_precision_keys_are_normalised_in_full(dtype):
     assert_close(queue.norm, torch.tensor([5., 50., 0., 0.]))
 
 
+def test_half_precision_hidden_inputs_are_squared_in_full():
+    "300² is infinite as float16."
+    queue = KeyQueue(4, 2, stores_hidden=True)
+    queue.push(torch.ones(2, 2).half(), torch.full((2, 3), 300.).half())
+    assert queue.square.tolist() == [270000., 270000., 0., 0.]
+
+
 def test_a_key_of_zeros_is_near_nobody():
     queue = KeyQueue(2, 2).double()
     queue.push(torch.tensor([[0., 0.], [0., 3.]]))
@@ -174,6 +181,8 @@ def test_keys_are_constants():
     contrast = from_queue(queries, keys, filled(3))
     contrast.logits.sum().backward()
     assert keys.grad is None and queries.grad is not None and contrast.temperature == .2
+    hot = from_queue(queries, keys, filled(3), .5)
+    assert hot.temperature == .5; assert_close(hot.logits*.5, contrast.logits*.2)
 
 
 def test_weights_and_debiasing_see_the_slots_only():

@@ -83,6 +83,12 @@ def test_what_is_joined_sends_gradient_back_to_everybody(size):
         assert grad[5:].equal(coefficients[-common:]) # what all have needs no sum: the rest of the job adds it
 
 
+def test_what_is_not_contiguous_is_joined_all_the_same():
+    x = torch.arange(15.).reshape(3, 5).T
+    for joined in Threads(2).run(lambda rank: Ranks(2, 1, CPU).join(x)): assert joined[[0, 1, 4, 5, 8]].equal(x)
+    for joined in Threads(2).run(lambda rank: Ranks(2, 3, CPU).join_ids(torch.arange(10).reshape(5, 2)[:,1])): assert joined[:2].tolist() == [1, 3]
+
+
 def test_ids_of_all():
     "Those of all images, then those of all explicit negatives."
     ids = torch.tensor([0, 1, 20, 21, 22])

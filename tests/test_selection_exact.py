@@ -180,14 +180,14 @@ def test_of_equally_near_the_first_ranks_first():
 
 def test_knowledge_by_hand():
     "Means over anchors and batches of what the mass exceeds the profile's; hardness is the profile's."
-    logits = float64([[0., 0., 3., 1., 2.], [0., 0., 1., 2., 3.]])
+    logits = float64([[0., 0., 3., 1., 2.], [0., 0., 1., 2., 9.]])
     base = toy(t=.5)
     contrast = type(base)(**vars(base) | {'logits': logits})
     log_w = float64([[0., 0., .5, .2, .3], [0., 0., .8, .1, .1]]).log().masked_fill(~base.negative, -math.inf)
     same = own(base)
     found = knowledge([contrast, contrast], [same, same], lambda c: log_w, 'weight')
     assert_close(found['knowledge'], ((.5 - .3) + (.8 - .5))/2)
-    assert_close(found['rank_hardness'], .5*((.3*3 + .5*1 + .2*2) + (.5*1 + .2*2 + .3*3))/2)
+    assert_close(found['rank_hardness'], .5*((.3*3 + .5*1 + .2*2) + (.5*1 + .2*2 + .3*9))/2)
     other = knowledge([contrast, base], [same, same], lambda c: log_w, 'weight')
     assert_close(other['knowledge'], (found['knowledge'] + knowledge([base], [same], lambda c: log_w, 'weight')['knowledge'])/2)
     pushed = knowledge([contrast], [same], lambda c: log_w)

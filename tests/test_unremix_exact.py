@@ -52,6 +52,17 @@ def test_nothing_of_two_opinions_is_nothing(normalize, mix):
     assert log_w[:,2:].isfinite().all()
 
 
+@every_bar
+@pytest.mark.parametrize('dtype', (torch.float32, torch.float64), ids=str)
+def test_nothing_is_nothing_at_any_temperature(normalize, dtype):
+    "At t = .005 the nearest has e^200 times the force: the smallest float32 would not do."
+    contrast = from_views(circle(0.).to(dtype), circle(0.).to(dtype), .005, negatives=circle(0., 90.).to(dtype))
+    score = Indicator(torch.tensor([[0., 0., 0., 1.]], dtype=dtype))
+    for mix in ((1., 0., 0.), (.5, 0., .5)):
+        log_w = linear_pool(contrast, Knobs(mix=mix, normalize=normalize), lambda: score, lambda: score)
+        assert_close(log_sum(contrast, log_w).item(), math.log(2.), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize('t', (.5, .05, .02))
 def test_minmax_against_loops(t):
     "Uncertainty alone, from the definition: a share of zero counts zero."

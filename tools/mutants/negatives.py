@@ -6,7 +6,7 @@ IDS, UNREMIX, STATE = 'tests/test_ids.py', 'tests/test_unremix_exact.py', 'tests
 
 
 def of(file, tests, *changes):
-    "Mutants of one module: (old, new, why), or with another's tests as a fourth, or with the reason why it is harmless."
+    "Mutants of one module: (old, new, why), with other tests as a fourth, and as a fifth the reason why it is harmless."
     keys = 'old', 'new', 'why', 'tests', 'harmless'
     return [dict(file=file, tests=tests) | dict(zip(keys, change)) for change in changes]
 
@@ -95,7 +95,7 @@ MUTANTS = [
         ("if gap(limits[0]) > 0 or gap(limits[1]) < 0", "if gap(limits[1]) < 0", 'a traceback where the family is always harder'),
         ("limits:tuple=(0., 60.)", "limits:tuple=(0., 30.)", 'hard families would have no verdict'),
         ("family(b), measure)[0] - hardness", "family(b))[0] - hardness", 'matched under another measure than judged'),
-        ("descending=True, stable=True", "descending=True, stable=False", 'equally near negatives in any order'),
+        ("descending=True, stable=True", "descending=True, stable=False", 'equally near negatives in any order', SELECTION, 'on a CPU torch sorts stably either way'),
         ("p.gather(1, order).mean(0)", "p.mean(0)", 'a profile of places, not of ranks'),
         ("scatter(1, order, mean)*contrast.negative", "scatter(1, order, mean)", 'shares for who is no negative'),
         ("profile/profile.sum(1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)", "profile", 'profiles that do not sum to one'),
@@ -157,7 +157,7 @@ MUTANTS = [
         ("above | tied & (tied.cumsum(1, dtype=torch.int32) <= left)", "above | tied", 'all equals would be kept'),
         ("kept & (log_w > -math.inf)", "kept", 'who is no negative would be kept'),
         ("torch.where(unclear, math.nan, chosen)", "chosen", 'NaN would be hidden: a loss of exactly 0'),
-        ("log_w, few = log_w.detach(), ", "log_w, few = log_w, ", 'gradient through a choice'),
+        ("log_w, few = log_w.detach(), ", "log_w, few = log_w, ", 'a graph that nobody needs', UNREMIX, 'comparisons carry no gradient: it only saves a graph'),
         ("generator=generator, device=log_w.device", "generator=torch.Generator(log_w.device).manual_seed(0), device=log_w.device", 'the same negatives at every step, whatever the seed')),
     *of('losses.py', STATE,
         ("state_dict.pop(prefix + '_extra_state', None)", "pass", 'checkpoints of older versions would be refused')),
