@@ -100,7 +100,7 @@ def test_one_test_image():
     rows = summarize(cells, 'simclr', {})
     json.dumps(rows, allow_nan=False)
     result = {'rows': rows, 'config': {'strategy': 'simclr', 'strategies': ['simclr', 'hcl']}}
-    assert '+0.0 within error' in table(result) and 'nan' not in table(result)
+    assert '+0.0 one test image: no verdict' in table(result) and 'nan' not in table(result)
     assert spread([1., None]) == {'mean': None, 'sd': None, 'values': [1., None]} and cell_text(rows['hcl'], 'uniformity') == '–'
     draw(result)
 

@@ -231,7 +231,7 @@ def judged(rows:dict, seeds:int)->dict:
     for row, p in zip(compared, holm([r['p'] for r in compared])):
         error = row['error']
         row |= {'error': error if math.isfinite(error) else None, 'p': p, 'verdict': verdict(row['difference'], error, p)}
-        if seeds == 1: row['verdict'] = 'one seed: no verdict'
+        if not math.isfinite(error): row['verdict'] = f'one {"seed" if seeds == 1 else "test image"}: no verdict'
     return rows
 
 def rejudged(rows:dict, reference:str)->dict:
