@@ -6,7 +6,7 @@
 __all__ = ['LEVEL', 'SCORES', 'CompareConfig', 'cell_config', 'rehearse', 'rehearse_rows', 'paired_difference', 'both_errors',
            'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'ended', 'run_cells',
            'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize', 'comparable', 'judged',
-           'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare']
+           'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare', 'compare_in']
 
 # %% ../nbs/11_compare.ipynb #004c7086
 import dataclasses, itertools, math, statistics, sys, time, warnings
@@ -22,7 +22,7 @@ from .data import labelled, resize
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
-from .runs import check_folder, claim_folder, code_version, read_json, write_json
+from .runs import check_folder, claim_folder, code_version, hold_folder, require_free, read_json, write_json
 from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, make_criterion, own_schedules, resolve, set_up, split_images, train
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
@@ -310,8 +310,14 @@ def compare(
     "Train and score every strategy and seed in `out`, or go on where it was interrupted."
     cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
+    require_free(out)
     test_images(cfg, 'cpu') # a missing data set is noticed before anything is written
     rehearse_rows(cfg, len(split_images(cfg)[0]))
+    with hold_folder(out): return check_folder(out, cfg) or compare_in(cfg, out, progress)
+
+
+def compare_in(cfg:CompareConfig, out:Path, progress:bool)->dict:
+    "`compare` in a folder that no other process writes into."
     claim_folder(out, cfg)
     seconds = remember(out/'step_seconds.json', lambda: step_seconds(cfg))
     cells = run_cells(cfg, out, progress)

@@ -21,7 +21,7 @@ from .data import Images, is_count, labelled, load_dataset
 from .losses import WeightedNTXentLoss
 from .pairs import is_number, require
 from .runs import read_json, restore, write_json
-from .train import Run, TrainConfig, assign_schedules, set_up, split_images
+from .train import Run, TrainConfig, assign_schedules, available, set_up, split_images
 
 # %% ../nbs/10_evaluate.ipynb #65b26a4d
 def embed(
@@ -197,7 +197,8 @@ def load_run(out:Path)->Run:
     out = Path(out)
     require((out/'result.json').exists(), 'run', 'the folder of a finished run, with a result.json', str(out))
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(out/'config.json').items()}
-    try: run = set_up(TrainConfig(**config | {'devices': 1, 'num_nodes': 1}))
+    here = {'devices': 1, 'num_nodes': 1, 'accelerator': available(config.get('accelerator'))}
+    try: run = set_up(TrainConfig(**config | here))
     except TypeError: raise ValueError(f'run={str(out)!r} has a config.json that is not of a training run') from None
     state = restore(run, out/'checkpoint.pt')
     require(state['epoch'] == run.cfg.epochs, 'checkpoint.pt', f'of the last epoch ({run.cfg.epochs})', state['epoch'])

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Grid', 'read_grid', 'check_shape', 'runs_of', 'differing', 'run_key', 'known_keys', 'is_of', 'line_of', 'read_lines',
-           'limited', 'start_worker', 'finish_run', 'lines_of', 'remaining', 'results_of', 'sweep', 'rehearse_cells',
-           'as_line', 'told', 'by_cell', 'paired']
+           'limited', 'start_worker', 'finish_run', 'lines_of', 'remaining', 'results_of', 'sweep', 'append_lines',
+           'rehearse_cells', 'as_line', 'told', 'by_cell', 'paired']
 
 # %% ../nbs/11_compare_sweep.ipynb #4b6436d5
-import dataclasses, hashlib, json, multiprocessing, os, sys, threading, tomllib, traceback
+import dataclasses, hashlib, json, multiprocessing, os, sys, threading, time, tomllib, traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from .data import is_count
 from .compare import rehearse
 from .evaluate import score, test_images
 from .pairs import require
-from .runs import read_json, write_atomic
+from .runs import FolderInUse, hold, read_json, write_atomic
 from .train import PRECISIONS, TrainConfig, split_images, train
 
 # %% ../nbs/11_compare_sweep.ipynb #ddaf58cc
@@ -130,6 +130,9 @@ def finish_run(cfg:TrainConfig, out:Path, threads:int=1)->dict:
     "Train and score one run in its folder; a loss that is no number is a result too, another error is tried `again`."
     try:
         with limited(threads): result = train(cfg, out, lambda run: {'scores': score(run)}, progress=False)
+    except FolderInUse: # another sweep has the same run: its result will do
+        time.sleep(1)
+        return finish_run(cfg, out, threads)
     except FloatingPointError as e: result = {'failed': str(e).split(';')[0]} # the rest names a folder of this machine
     except Exception as e:
         if not isinstance(e, (ValueError, OSError)): traceback.print_exc() # a mistake of ours
@@ -176,21 +179,26 @@ def sweep(
     "Run what is missing, append a line per run as it finishes, return all lines."
     for name, value in dict(workers=workers, threads=threads).items(): require(is_count(value, 1), name, '1 or more', value)
     out, folder = Path(out), Path(folder)
-    lines = read_lines(out)
-    todo = remaining(grid, lines)
+    todo = remaining(grid, read_lines(out))
     rehearse_cells(todo)
     if todo:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with hold(out.with_name(out.name + '.in_use'), f'out={str(out)!r}'): append_lines(grid, out, folder, workers, threads, progress)
+    declared, lines = runs_of(grid), read_lines(out)
+    return [l for l in lines if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)]
+
+def append_lines(grid:Grid, out:Path, folder:Path, workers:int, threads:int, progress:bool)->None:
+    "Run what is missing, into a file that no other sweep writes."
+    lines = read_lines(out)
+    if (todo := remaining(grid, lines)):
         again = [l for name, cfg in todo for l in lines_of(lines, name, cfg)] # these runs ended in an error
         kept = ''.join(as_line(l) for l in lines if l not in again) # a line cut off by a crash must not swallow the next
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, lambda f: f.write(kept.encode()))
         with open(out, 'a', encoding='utf-8') as f:
             for n, (name, cfg, result) in enumerate(results_of(todo, folder, workers, threads), 1):
                 line = line_of(grid.experiment, name, cfg, result)
                 f.write(as_line(line)); f.flush(); os.fsync(f.fileno())
                 if progress: print(f'{n}/{len(todo)} {name} seed {cfg.seed}: {told(line)}', file=sys.stderr, flush=True)
-    declared, lines = runs_of(grid), read_lines(out)
-    return [l for l in lines if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)]
 
 def rehearse_cells(todo:list)->None:
     "Raise now what would stop one of these runs later; the sentence names its cell."

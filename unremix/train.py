@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['UNREMIX', 'KNOBS', 'SCHEDULED', 'STRATEGIES', 'OPTIMIZERS', 'LR_SCHEDULES', 'PRECISIONS', 'ACCELERATORS', 'LIMITS',
-           'Supervised', 'TrainConfig', 'check_config', 'knobs_of', 'check_schedules', 'own_schedules', 'lr_at',
-           'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model', 'make_criterion', 'auto_precision',
-           'resolve', 'split_images', 'set_up', 'embed', 'embed_with_keys', 'share_of', 'order_of', 'epoch_steps',
-           'Log', 'FirstBad', 'check_finite', 'Interrupted', 'stop_signals', 'all_asked', 'fit', 'facts',
-           'require_space', 'train']
+           'USUAL_LR', 'ALWAYS', 'IF_FREE', 'Supervised', 'TrainConfig', 'check_config', 'knobs_of', 'check_schedules',
+           'own_schedules', 'lr_at', 'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model',
+           'make_criterion', 'auto_precision', 'resolve', 'available', 'split_images', 'set_up', 'embed',
+           'embed_with_keys', 'share_of', 'order_of', 'epoch_steps', 'Log', 'FirstBad', 'likely_knob', 'sick',
+           'check_finite', 'check_state', 'Interrupted', 'stop_signals', 'stopping', 'asked_of_all', 'fit', 'facts',
+           'require_space', 'train', 'train_in']
 
 # %% ../nbs/09_train.ipynb #230986e6
 import dataclasses, json, math, resource, shutil, signal, sys, threading, time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
 from .queues import KeyQueue, follow
 from .ranks import rank_and_size
-from .runs import check_folder, claim_folder, code_version, cut_log, read_json, restore, save_checkpoint, write_json
+from .runs import check_folder, claim_folder, code_version, cut_log, first_not_finite, hold_folder, on_first, plain, recorded, require_free, restore, save_checkpoint, write_json
 from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
 
@@ -126,7 +127,7 @@ class TrainConfig:
     gather_distributed:bool=True            # several processes: negatives of all of them
     queue_size:int=0                        # keys of earlier batches kept as negatives; 0 = negatives of the batch
     momentum:float=.99                      # of the encoder that makes keys, 0 to below 1
-    micro_batch:int|None=None               # views whose activations are kept at a time, 1 or more; None = all
+    micro_batch:int|None=None               # views whose activations are kept at a time, 2 or more; None = all
     precision:str='auto'                    # auto, 32-true, bf16-mixed or 16-mixed
     channels_last:bool=True                 # memory layout that convolutions like
     accelerator:str='auto'                  # auto, cpu, cuda or mps
@@ -154,7 +155,7 @@ LIMITS = { # field: (what holds, in words)
     'lr': (_above, 'a finite number above 0'), 'weight_decay': (_finite, 'a finite number, 0 or more'),
     'clip_grad': (_above, 'a finite number above 0'), 'seed': (lambda v: 0 <= v < 2**31, 'between 0 and 2**31-1'),
     'log_every': (_count, '1 or more'), 'save_every': (_count, '1 or more'), 'chunk_size': (_count, '1 or more'), 'queue_size': (lambda v: v >= 0, '0 or more'),
-    'momentum': (lambda v: 0 <= v < 1, '0 or more and below 1'), 'micro_batch': (_count, '1 or more'), 'devices': (_count, '1 or more'), 'num_nodes': (_count, '1 or more')}
+    'momentum': (lambda v: 0 <= v < 1, '0 or more and below 1'), 'micro_batch': (lambda v: v >= 2, '2 or more'), 'devices': (_count, '1 or more'), 'num_nodes': (_count, '1 or more')}
 
 # %% ../nbs/09_train.ipynb #088dede3
 def check_config(cfg)->None:
@@ -167,6 +168,9 @@ def check_config(cfg)->None:
     require(0 <= cfg.warmup_epochs <= cfg.epochs, 'warmup_epochs', f'between 0 and epochs ({cfg.epochs})', cfg.warmup_epochs)
     processes = cfg.devices*cfg.num_nodes
     require(cfg.batch_size % processes == 0 and cfg.batch_size >= 2*processes, 'batch_size', f'a multiple of devices × num_nodes ({processes}), 2 images or more each', cfg.batch_size)
+    if cfg.micro_batch:
+        views = cfg.batch_size//processes*(1 if cfg.queue_size else 2)
+        require(views % cfg.micro_batch != 1, 'micro_batch', f'a size that leaves no single one of {views} views at the end, since BatchNorm needs two', cfg.micro_batch)
     require(cfg.strategy != 'supervised' or not cfg.queue_size, 'queue_size', '0 with supervised, which has no negatives', cfg.queue_size)
     require(cfg.strategy != 'supervised' or cfg.dataset != 'stl10_all', 'strategy', 'one that needs no labels, since most images of stl10_all have none', cfg.strategy)
     STRATEGIES[cfg.strategy](cfg)
@@ -279,14 +283,19 @@ def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
 # %% ../nbs/09_train.ipynb #a7a29892
 def resolve(
     cfg:TrainConfig,
-    out:Path|None=None, # folder of the run, if it may have begun, perhaps on another machine
+    out:Path|None=None, # run folder that may hold the first part of the run
 )->TrainConfig:
-    "Replace 'auto' by what the folder has, or else by what this machine gets, so that the folder says what was done."
+    "Replace 'auto' by what the run began with, or else by what this machine gets."
     if cfg.precision != 'auto': return cfg
-    if out is not None and (Path(out)/'config.json').is_file():
-        begun = read_json(Path(out)/'config.json').get('precision')
-        if begun in PRECISIONS: return dataclasses.replace(cfg, precision=begun)
+    begun = recorded(out, 'precision') if out else None
+    if begun in PRECISIONS: return dataclasses.replace(cfg, precision=begun)
     return dataclasses.replace(cfg, precision=auto_precision(Fabric(accelerator=cfg.accelerator, devices=1).device))
+
+
+def available(accelerator:str|None)->str:
+    "The accelerator of a run, or 'auto' on a machine that has none."
+    there = {'cuda': torch.cuda.is_available, 'mps': torch.backends.mps.is_available}
+    return accelerator if there.get(accelerator, lambda: bool(accelerator))() else 'auto'
 
 # %% ../nbs/09_train.ipynb #5d664a4d
 def split_images(cfg:TrainConfig)->tuple[Images, Images|None]: # trained on; held out, or None
@@ -381,7 +390,10 @@ class Log:
     def __call__(self, run:Run, step:int, loss:float, values:dict)->None:
         now, seen = time.perf_counter(), (step+1-self.last)*run.cfg.batch_size
         line = {'step': step, 'epoch': step//run.steps, 'loss': loss, 'images_per_s': round(seen/(now-self.clock))} | values
-        with open(self.path, 'a') as f: f.write(json.dumps(line) + '\n')
+        text = json.dumps(plain(line), allow_nan=False) + '\n'
+        try:
+            with open(self.path, 'a') as f: f.write(text)
+        except OSError as e: raise OSError(f'{str(self.path)!r} cannot be written ({e.strerror}): make room and start the same command again') from None
         self.last, self.clock = step+1, now
         short = {'loss': 'loss', 'images_per_s': 'img/s', 'clamped_fraction': 'clamped', 'effective_negatives': 'effective'}
         self.bar.set_postfix_str(', '.join(f'{v} {line[k]:.4g}' for k, v in short.items() if k in line))
@@ -393,13 +405,43 @@ class FirstBad:
     def see(self, step:int, loss:Tensor)->None: self.step = torch.where((self.step < 0) & ~loss.isfinite(), step, self.step)
 
 
-def check_finite(bad:FirstBad, values:dict, checkpoint:Path)->None:
-    "Stop a run whose loss is no longer a number, on all processes if on one."
-    if rank_and_size()[1] > 1: dist.all_reduce(bad.step, dist.ReduceOp.MAX)
-    if (step := bad.step.item()) < 0: return
+USUAL_LR = {'adam': .02, 'adamw': .02, 'sgd': 2.} # more is rarely meant
+
+
+def likely_knob(cfg:TrainConfig, values:dict)->tuple[str, str]: # what to blame, what to do
+    "The knob of a diverged run that lies furthest beyond what usually works, if any does."
+    knobs = knobs_of(cfg, cfg.strategy)
+    now = {k: values.get(k, getattr(cfg, k)) for k in ('temperature', 'uncertainty_temperature', 'beta', 'kappa') if k in knobs}
+    beyond = { # name, remedy: how many times
+        ('lr', 'lower lr'): cfg.lr/USUAL_LR.get(cfg.optimizer, math.inf),
+        ('weight_decay', 'lower weight_decay'): cfg.weight_decay,
+        ('beta', 'lower beta'): now.get('beta', 0.)/100,
+        ('kappa', 'lower kappa'): max(now.get('kappa', (0.,)))/100}
+    for name in ('temperature', 'uncertainty_temperature'):
+        if now.get(name): beyond[name, f'raise {name}'] = .02/now[name]
+    if cfg.precision == '16-mixed': beyond['precision', 'take bf16-mixed or 32-true, whose numbers do not end at 65,504'] = 1.01
+    (name, remedy), times = max(beyond.items(), key=lambda item: item[1])
+    if times <= 1: return '', 'lower lr, raise temperature or clip the gradient'
+    return f', most likely because of {name}={now.get(name, getattr(cfg, name))}', remedy
+
+
+def sick(what:str, cfg:TrainConfig, values:dict, checkpoint:Path)->FloatingPointError:
+    "The error of a run that is no longer made of numbers: what was seen, where the last good state is, what to change."
     seen = ', '.join(f'{k} {v:.3g}' for k, v in values.items())
     last = f'the last good state is {str(checkpoint)!r}' if checkpoint.exists() else 'there is no checkpoint yet'
-    raise FloatingPointError(f'loss is not finite at step {step} (seen last: {seen}); {last}: lower lr, raise temperature or clip the gradient')
+    blame, remedy = likely_knob(cfg, values)
+    return FloatingPointError(f'{what} (seen last: {seen}){blame}; {last}: {remedy}')
+
+
+def check_finite(bad:FirstBad, cfg:TrainConfig, values:dict, checkpoint:Path)->None:
+    "Stop a run whose loss is no longer a number, on all processes if on one."
+    if rank_and_size()[1] > 1: dist.all_reduce(bad.step, dist.ReduceOp.MAX)
+    if (step := bad.step.item()) >= 0: raise sick(f'loss is not finite at step {step}', cfg, values, checkpoint)
+
+
+def check_state(run:Run, step:int, values:dict, checkpoint:Path)->None:
+    "Stop a run before it saves weights, moments or keys that are no numbers."
+    if (name := first_not_finite(run)): raise sick(f'{name} is not finite after step {step}', run.cfg, values, checkpoint)
 
 # %% ../nbs/09_train.ipynb #e8774f1c
 class Interrupted(SystemExit):
@@ -414,15 +456,28 @@ def stop_signals():
         asked.append(number)
         signal.signal(number, old[number])
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT): old[number] = signal.signal(number, ask)
+        for number in stopping(): old[number] = signal.signal(number, ask) or signal.SIG_DFL
     try: yield asked
     finally:
         for number, handler in old.items(): signal.signal(number, handler)
 
 
-def all_asked(run:Run, asked:list)->bool:
-    "Has any process been asked to stop?"
-    return bool(asked) if run.fabric.world_size == 1 else run.fabric.strategy.reduce_boolean_decision(bool(asked), all=False)
+ALWAYS, IF_FREE = ('SIGINT', 'SIGTERM'), ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGBREAK')
+
+
+def stopping()->list[int]:
+    "Numbers of the signals that stop a run: those that this system has and nobody else waits for or ignores."
+    always, others = ([getattr(signal, name) for name in names if hasattr(signal, name)] for names in (ALWAYS, IF_FREE))
+    return always + [number for number in others if signal.getsignal(number) == signal.SIG_DFL]
+
+
+def asked_of_all(run:Run, asked:list)->int:
+    "Number of the signal that any process was sent; 0 for none."
+    number = int(asked[0]) if asked else 0
+    if run.fabric.world_size == 1: return number
+    highest = torch.tensor(number, device=run.fabric.device)
+    dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return highest.item()
 
 # %% ../nbs/09_train.ipynb #cdaeea78
 def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, done, seconds, loss
@@ -435,16 +490,17 @@ def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, done, seconds, 
                 bar.update()
                 bad.see(step, loss)
                 done, log_now, values = step + 1 - epoch*run.steps, step % run.cfg.log_every == 0, values | new
-                last, stop = done == run.steps, all_asked(run, asked)
+                last, stop = done == run.steps, asked_of_all(run, asked)
                 save = last or stop or run.cfg.save_every and (step+1) % run.cfg.save_every == 0
-                if log_now or save or on_cpu: check_finite(bad, values, checkpoint)
+                if log_now or save or on_cpu: check_finite(bad, run.cfg, values, checkpoint)
                 if log_now and run.fabric.is_global_zero: log(run, step, loss.item(), new)
                 if not save: continue
+                check_state(run, step, values, checkpoint)
                 state = {'epoch': epoch + last, 'done': 0 if last else done, 'seconds': time.perf_counter()-start, 'loss': loss.item()}
                 save_checkpoint(checkpoint, run, **state)
                 if stop and not (last and epoch+1 == run.cfg.epochs):
                     print(f'unremix: stopped after step {step}; the same command goes on from {str(checkpoint)!r}', file=sys.stderr)
-                    raise Interrupted(128 + (asked or [signal.SIGTERM])[0])
+                    raise Interrupted(128 + stop)
             random = None
     return state
 
@@ -472,21 +528,31 @@ def train(
     progress:bool=True,        # show a bar (in a terminal only)
 )->dict:                       # the result
     "Train one run in the folder `out`, or continue it; return its result."
-    cfg, out = resolve(cfg, out), Path(out)
+    out = Path(out)
+    cfg = resolve(cfg, out)
     if (result := check_folder(out, cfg)): return result
+    require_free(out)
     run = set_up(cfg)
-    first = run.fabric.is_global_zero
+    with ExitStack() as stack:
+        on_first(run, lambda: stack.enter_context(hold_folder(out)))
+        if (result := on_first(run, lambda: check_folder(out, cfg))): return result # another process was faster
+        return train_in(run, out, finish, progress)
+
+
+def train_in(run:Run, out:Path, finish:Callable|None, progress:bool)->dict:
+    "`train` in a folder that no other process writes into."
+    cfg, first = run.cfg, run.fabric.is_global_zero
     if run.fabric.device.type == 'cuda': torch.cuda.reset_peak_memory_stats(run.fabric.device) # of this run, not of those before it
     state = restore(run, out/'checkpoint.pt')
-    if first:
+    steps_done = state['epoch']*run.steps + state.get('done', 0)
+    def begin():
         claim_folder(out, cfg)
         require_space(run, out)
-        cut_log(out/'log.jsonl', state['epoch']*run.steps + state.get('done', 0))
-    run.fabric.barrier()
-    steps_done = state['epoch']*run.steps + state.get('done', 0)
+        cut_log(out/'log.jsonl', steps_done)
+    on_first(run, begin)
     with tqdm(total=run.steps*cfg.epochs, initial=steps_done, desc=f'{cfg.strategy} seed {cfg.seed}', leave=False, disable=None if progress and first else True) as bar:
         state = fit(run, out, state, bar)
     if run.fabric.world_size > 1: dist.destroy_process_group() # what follows is rank 0's alone, and nobody waits for it
-    result = facts(run, state['seconds'], state['loss']) | (finish(run) if finish and first else {})
+    result = plain(facts(run, state['seconds'], state['loss']) | (finish(run) if finish and first else {})) # as the file will say it
     if first: write_json(out/'result.json', result)
     return result
