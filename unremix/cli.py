@@ -125,6 +125,7 @@ def run_train(args:list[str])->None:
     if done: print(f'{command.out} is finished; nothing to do.')
     result = done or train(command.config, command.out, lambda run: {'scores': score(run)})
     if 'scores' in result: print(scores_text(result['scores'])) # of several processes, only the first has them
+    if 'unscored' in result: print(f'not scored: accuracies and false negatives, since {result["unscored"]}')
 
 def run_compare(args:list[str])->int: # 1 if a row failed
     "Strategies times seeds, one table, one figure."

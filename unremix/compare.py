@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'SCORES', 'CompareConfig', 'cell_config', 'rehearse', 'rehearse_rows', 'paired_difference', 'both_errors',
-           'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'ended', 'run_cells',
-           'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize', 'comparable', 'judged',
-           'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table', 'draw', 'compare', 'compare_in']
+           'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'rows_left_out', 'look_at_all',
+           'ended', 'run_cells', 'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize',
+           'comparable', 'judged', 'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table',
+           'what_is_missing', 'draw', 'compare', 'compare_in']
 
 # %% ../nbs/11_compare.ipynb #004c7086
 import dataclasses, itertools, math, statistics, sys, time, warnings
@@ -18,12 +19,12 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 import matplotlib.pyplot as plt
-from .data import labelled, resize
+from .data import keep_images, labelled, resize, tell
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
-from .runs import check_folder, claim_folder, code_version, hold_folder, require_free, read_json, write_json
-from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, make_criterion, own_schedules, resolve, set_up, split_images, train
+from .runs import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
+from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, resolve, set_up, split_images, train, why_not
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -140,6 +141,19 @@ def untrained_scores(cfg:TrainConfig)->dict:
     "Scores of the encoder as it is before the first step."
     return {'scores': score(set_up(cfg))}
 
+# %% ../nbs/11_compare.ipynb #7a110002
+def rows_left_out(cfg:CompareConfig)->dict[str, str]: # row: why
+    "Rows that these images cannot have."
+    why = why_not('supervised', split_images(cfg)[0]) if cfg.supervised else None
+    return {'supervised': why} if why else {}
+
+def look_at_all(cfg:CompareConfig, out:Path)->dict:
+    "What both parts hold; `ValueError` where a strategy cannot use it, or where a folder was made with other images."
+    looked = [look(cell_config(cfg, s, cfg.seed)) for s in cfg.strategies][0]
+    for folder in (out, *sorted(p.parent for p in out.glob('*/data.json'))): check_data(folder, looked)
+    for row, why in rows_left_out(cfg).items(): tell(f'no row {row}: {why}')
+    return looked
+
 # %% ../nbs/11_compare.ipynb #0bc0a9d0
 def ended(result:dict)->str:
     "How a run ended, in a few words."
@@ -158,7 +172,7 @@ def run_cells(cfg:CompareConfig, out:Path, progress:bool=True)->dict[str, list]:
         return result
     def untrained(seed): return remember(out/f'untrained-seed{seed}'/'result.json', lambda: untrained_scores(cell_config(cfg, cfg.strategy, seed)))
     cells = {'raw pixels': [remember(out/'pixels'/'result.json', lambda: pixel_scores(first))], 'untrained': [untrained(s) for s in seeds]}
-    names = (*(['supervised'] if cfg.supervised else []), *cfg.strategies)
+    names = (*(['supervised'] if cfg.supervised and not rows_left_out(cfg) else []), *cfg.strategies)
     by_seed = [[trained(n, s) for n in names] for s in seeds]
     return cells | {n: list(runs) for n, runs in zip(names, zip(*by_seed))}
 
@@ -283,25 +297,32 @@ def table(result:dict)->str:
         negatives.append((name, *(cell_text(r, k) for k in ('hardness', 'false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass')),
             cell_text(r, 'effective_negatives', 1, 0), cell_text(r, 'clamped_fraction'), *time_of))
     failed = [f'{name} failed: {r["failed"]}' for name, r in rows.items() if 'failed' in r]
-    blocks = [align_columns(scores), align_columns(negatives) if negatives[1:] else '', '\n'.join(failed)]
+    blocks = [align_columns(scores), align_columns(negatives) if negatives[1:] else '', '\n'.join(failed + what_is_missing(result))]
     return '\n\n'.join(b for b in blocks if b)
+
+def what_is_missing(result:dict)->list[str]:
+    "Lines below the table: what could not be scored or trained, and why."
+    unscored = [f'not scored: accuracies and false negatives, since {result["unscored"]}'] if 'unscored' in result else []
+    return unscored + [f'no row {row}: {why}' for row, why in result.get('left_out', {}).items()]
 
 # %% ../nbs/11_compare.ipynb #588bd509
 def draw(result:dict)->plt.Figure:
     "Left: probe accuracy, every seed a dot. Right: false negatives against hardness, which belong together."
     rows, reference = result['rows'], result['config']['strategy']
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(3, 2), layout='constrained')
-    probed = {n: [v for v in r['linear']['values'] if v is not None] for n, r in rows.items() if 'linear' in r}
+    score, what, quality = ('effective_rank', 'effective rank', 'effective_negatives') if 'unscored' in result else ('linear', 'linear probe, accuracy', 'false_negative_rate')
+    probed = {n: [v for v in r[score]['values'] if v is not None] for n, r in rows.items() if score in r}
     probed = {n: values for n, values in probed.items() if values}
     base = reference if reference in probed else None
-    if probed: show_scores(probed, 'linear probe, accuracy', base, rows[reference].get('test_error', 0.), left)
-    shown = [n for n in result['config']['strategies'] if {'hardness', 'false_negative_rate'} <= rows[n].keys() and None not in rows[n]['hardness']['values']]
-    for name in shown: right.scatter(rows[name]['hardness']['values'], rows[name]['false_negative_rate']['values'], color=color_of(name), label=name)
-    right.set(xlabel='hardness: cosine of the heaviest tenth', ylabel='false-negative rate')
+    if probed: show_scores(probed, what, base, rows[reference].get('test_error', 0.), left)
+    shown = [n for n in result['config']['strategies'] if {'hardness', quality} <= rows[n].keys() and None not in rows[n]['hardness']['values']]
+    for name in shown: right.scatter(rows[name]['hardness']['values'], rows[name][quality]['values'], color=color_of(name), label=name)
+    right.set(xlabel='hardness: cosine of the heaviest tenth', ylabel='effective negatives' if 'unscored' in result else 'false-negative rate')
     if shown: right.legend()
     return fig
 
 # %% ../nbs/11_compare.ipynb #920e7e61
+@keep_images() # every file is read once
 def compare(
     cfg:CompareConfig,
     out:Path,           # folder of the comparison: made, continued, or read if finished
@@ -311,17 +332,19 @@ def compare(
     cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
     require_free(out)
-    test_images(cfg, 'cpu') # a missing data set is noticed before anything is written
-    rehearse_rows(cfg, len(split_images(cfg)[0]))
-    with hold_folder(out): return check_folder(out, cfg) or compare_in(cfg, out, progress)
+    looked = look_at_all(cfg, out) # a missing data set is noticed before anything is written
+    rehearse_rows(cfg, looked['train']['images'])
+    with hold_folder(out): return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)
 
 
-def compare_in(cfg:CompareConfig, out:Path, progress:bool)->dict:
+def compare_in(cfg:CompareConfig, out:Path, looked:dict, progress:bool)->dict:
     "`compare` in a folder that no other process writes into."
     claim_folder(out, cfg)
+    claim_data(out, looked)
     seconds = remember(out/'step_seconds.json', lambda: step_seconds(cfg))
     cells = run_cells(cfg, out, progress)
-    result = {'config': dataclasses.asdict(cfg), 'rows': summarize(cells, cfg.strategy, seconds), 'code': code_version(), 'torch': str(torch.__version__),
+    left_out = {'left_out': rows_left_out(cfg)} if rows_left_out(cfg) else {}
+    result = in_result(looked) | left_out | {'config': dataclasses.asdict(cfg), 'rows': summarize(cells, cfg.strategy, seconds), 'code': code_version(), 'torch': str(torch.__version__),
               'device': next((r['device'] for runs in cells.values() for r in runs if 'device' in r), None), 'threads': torch.get_num_threads(), 'training_seconds': sum(r.get('seconds', 0) for runs in cells.values() for r in runs)}
     (out/'figures').mkdir(exist_ok=True)
     figure = draw(result)

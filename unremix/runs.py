@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NOT_OF_THE_RUN', 'LEFT_OPEN', 'HELD', 'TAKEN', 'FAR', 'EXTRAS', 'write_atomic', 'disk_error', 'write_json', 'plain',
            'read_json', 'disagreement', 'recorded', 'is_leftover', 'check_folder', 'claim_folder', 'FolderInUse',
-           'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'cut_log', 'before', 'gather_objects',
-           'on_first', 'tensors_of', 'first_not_finite', 'save_checkpoint', 'load_checkpoint', 'newest_good', 'belongs',
-           'random_of', 'restore', 'code_version']
+           'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'what_changed', 'check_data', 'claim_data',
+           'cut_log', 'before', 'gather_objects', 'on_first', 'tensors_of', 'first_not_finite', 'save_checkpoint',
+           'load_checkpoint', 'newest_good', 'belongs', 'random_of', 'restore', 'code_version']
 
 # %% ../nbs/09_run_folder.ipynb #4383f104
 import dataclasses, errno, json, math, os, socket, subprocess, time, uuid, warnings
@@ -203,6 +203,30 @@ def require_free(out:Path)->None:
         with hold(path, f'out={str(out)!r}'): pass
     except FolderInUse: raise
     except OSError: pass # a folder that cannot be written is told when it is claimed
+
+# %% ../nbs/09_run_folder.ipynb #7a10e001
+def what_changed(part:str, then:dict, now:dict)->str|None:
+    "How the images of a part differ from those that a folder was made with; None if they don't."
+    for what, count in dict(images=lambda d: d['images'], classes=lambda d: len(d['classes'])).items():
+        if count(then) != count(now): return f'{part} had {count(then)} {what}, now {count(now)}'
+    same = all(then[k] == now[k] for k in ('labelled', 'classes', 'fingerprint'))
+    return None if same else f'{part} has as many images and classes, but not the same'
+
+
+def check_data(
+    out:Path,
+    looked:dict, # what `look` of the next page found
+)->None:
+    "Refuse other images than those that a run folder was made with; nothing to check where a folder says nothing about them."
+    path = Path(out)/'data.json'
+    then = read_json(path) if path.exists() else {}
+    changes = [c for part in ('train', 'test') if part in then and (c := what_changed(part, then[part], looked[part]))]
+    if changes: raise ValueError(f'out={str(out)!r} was made with other images: {"; ".join(changes)}; bring those back or give another folder')
+
+
+def claim_data(out:Path, looked:dict)->None:
+    "Write down which images a run folder is made with, unless it says so already."
+    if not (Path(out)/'data.json').exists(): write_json(Path(out)/'data.json', looked)
 
 # %% ../nbs/09_run_folder.ipynb #7c939fe3
 def cut_log(path:Path, step:int)->None:

@@ -6,10 +6,10 @@
 __all__ = ['UNREMIX', 'KNOBS', 'SCHEDULED', 'STRATEGIES', 'OPTIMIZERS', 'LR_SCHEDULES', 'PRECISIONS', 'ACCELERATORS', 'LIMITS',
            'USUAL_LR', 'ALWAYS', 'IF_FREE', 'Supervised', 'TrainConfig', 'check_config', 'knobs_of', 'check_schedules',
            'own_schedules', 'lr_at', 'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model',
-           'make_criterion', 'auto_precision', 'resolve', 'available', 'split_images', 'set_up', 'embed',
-           'embed_with_keys', 'share_of', 'order_of', 'epoch_steps', 'Log', 'FirstBad', 'likely_knob', 'sick',
-           'check_finite', 'check_state', 'Interrupted', 'stop_signals', 'stopping', 'asked_of_all', 'fit', 'facts',
-           'require_space', 'train', 'train_in']
+           'make_criterion', 'auto_precision', 'resolve', 'available', 'split_images', 'scored_images', 'why_not',
+           'look', 'in_result', 'set_up', 'embed', 'embed_with_keys', 'share_of', 'order_of', 'epoch_steps', 'Log',
+           'FirstBad', 'likely_knob', 'sick', 'check_finite', 'check_state', 'Interrupted', 'stop_signals', 'stopping',
+           'asked_of_all', 'fit', 'facts', 'require_space', 'train', 'train_in']
 
 # %% ../nbs/09_train.ipynb #230986e6
 import dataclasses, json, math, resource, shutil, signal, sys, threading, time
@@ -24,14 +24,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .caching import MicroBatches, random_state, set_random_state, warn_of_batchnorm
-from .data import Augment, Images, choose, hold_out, load_dataset, rank_in_class
+from .data import Augment, Images, choose, describe, hold_out, keep_images, load_dataset, rank_in_class, tell, why_unscored
 from .importance import UnReMixLoss
 from .losses import DebiasedNTXentLoss, NTXentLoss
 from .models import Model, ProjectionHead, make_encoder
 from .pairs import require
 from .queues import KeyQueue, follow
 from .ranks import rank_and_size
-from .runs import check_folder, claim_folder, code_version, cut_log, first_not_finite, hold_folder, on_first, plain, recorded, require_free, restore, save_checkpoint, write_json
+from .runs import check_data, check_folder, claim_data, claim_folder, code_version, cut_log, first_not_finite, hold_folder, on_first, plain, read_json, recorded, require_free, restore, save_checkpoint, write_json
 from .selection import OracleLoss, PlaceboLoss, swap_both
 from .weights import HCLLoss
 
@@ -304,6 +304,35 @@ def split_images(cfg:TrainConfig)->tuple[Images, Images|None]: # trained on; hel
     rest, held = hold_out(load_dataset(cfg.dataset, 'train', cfg.data_root, None, cfg.image_size), cfg.validation)
     return choose(rest, rank_in_class(rest.y).argsort(stable=True)[:cfg.limit]), held
 
+# %% ../nbs/09_train.ipynb #7a10f002
+def scored_images(cfg:TrainConfig)->Images:
+    "The images that `validation` holds out, else the test images."
+    return split_images(cfg)[1] if cfg.validation else load_dataset(cfg.dataset, 'test', cfg.data_root, cfg.limit, cfg.image_size)
+
+
+def why_not(strategy:str, images:Images)->str|None:
+    "Why a strategy cannot train on these images: it asks for labels that they lack."
+    without = (images.y < 0).sum().item()
+    if strategy not in ('supervised', 'oracle'): return None
+    if len(images.y[images.y >= 0].unique()) < 2: return 'the training images show less than two classes'
+    return f'{without} of {len(images)} training images have no label' if strategy == 'supervised' and without else None
+
+
+def look(cfg:TrainConfig)->dict: # what data.json of a run folder holds
+    "Load both parts and say what they hold; `ValueError` if the run cannot use them."
+    images, test = split_images(cfg)[0], scored_images(cfg)
+    why = why_not(cfg.strategy, images)
+    require(why is None, 'strategy', f'one that needs no labels, since {why}', cfg.strategy)
+    unscored = why_unscored(images, test)
+    if unscored: tell(f'{unscored}: accuracies and false negatives are left out')
+    return {'train': describe(images), 'test': describe(test), 'unscored': unscored}
+
+
+def in_result(looked:dict)->dict:
+    "What a result says about its images."
+    unscored = {'unscored': looked['unscored']} if looked['unscored'] else {}
+    return {'data': looked['train']['fingerprint'] + looked['test']['fingerprint']} | unscored
+
 # %% ../nbs/09_train.ipynb #301221f6
 def set_up(cfg:TrainConfig)->Run:
     "Load the data and build everything a step needs; touches no file of the run."
@@ -521,6 +550,7 @@ def require_space(run:Run, out:Path)->None:
     if free < need: raise OSError(f'out={str(out)!r} is on a disk with {free/2**20:.0f} MB left, and checkpoints need {need/2**20:.0f} MB: make room or give another folder')
 
 # %% ../nbs/09_train.ipynb #3dc4cec4
+@keep_images() # every file is read once
 def train(
     cfg:TrainConfig,
     out:Path,                  # run folder: made, continued, or read if finished
@@ -532,14 +562,16 @@ def train(
     cfg = resolve(cfg, out)
     if (result := check_folder(out, cfg)): return result
     require_free(out)
+    looked = look(cfg)
+    check_data(out, looked)
     run = set_up(cfg)
     with ExitStack() as stack:
         on_first(run, lambda: stack.enter_context(hold_folder(out)))
         if (result := on_first(run, lambda: check_folder(out, cfg))): return result # another process was faster
-        return train_in(run, out, finish, progress)
+        return train_in(run, out, looked, finish, progress)
 
 
-def train_in(run:Run, out:Path, finish:Callable|None, progress:bool)->dict:
+def train_in(run:Run, out:Path, looked:dict, finish:Callable|None, progress:bool)->dict:
     "`train` in a folder that no other process writes into."
     cfg, first = run.cfg, run.fabric.is_global_zero
     if run.fabric.device.type == 'cuda': torch.cuda.reset_peak_memory_stats(run.fabric.device) # of this run, not of those before it
@@ -547,12 +579,14 @@ def train_in(run:Run, out:Path, finish:Callable|None, progress:bool)->dict:
     steps_done = state['epoch']*run.steps + state.get('done', 0)
     def begin():
         claim_folder(out, cfg)
+        claim_data(out, looked)
         require_space(run, out)
         cut_log(out/'log.jsonl', steps_done)
     on_first(run, begin)
     with tqdm(total=run.steps*cfg.epochs, initial=steps_done, desc=f'{cfg.strategy} seed {cfg.seed}', leave=False, disable=None if progress and first else True) as bar:
         state = fit(run, out, state, bar)
     if run.fabric.world_size > 1: dist.destroy_process_group() # what follows is rank 0's alone, and nobody waits for it
-    result = plain(facts(run, state['seconds'], state['loss']) | (finish(run) if finish and first else {})) # as the file will say it
+    result = facts(run, state['seconds'], state['loss']) | in_result(looked) | (finish(run) if finish and first else {})
+    result = plain(result) # as the file will say it
     if first: write_json(out/'result.json', result)
     return result
