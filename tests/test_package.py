@@ -54,7 +54,7 @@ def test_metadata(wheel):
     assert (meta['Name'], meta['Version'], meta['License-Expression']) == ('unremix', cfg['version'], 'Apache-2.0')
     needs = {re.match(r'[\w-]+', r)[0] for r in meta.get_all('Requires-Dist') if 'extra ==' not in r}
     assert needs == {re.match(r'[\w-]+', r)[0] for r in cfg['requirements'].split()}
-    assert 'dev' in meta.get_all('Provides-Extra') and b'unremix=unremix.cli:main' in read('entry_points.txt').replace(b' ', b'')
+    assert 'dev' in meta.get_all('Provides-Extra') and b'unremix=unremix.machine:command' in read('entry_points.txt').replace(b' ', b'')
     assert f'version: {cfg["version"]}\n' in (ROOT/'CITATION.cff').read_text()
 
 def test_library_needs_no_developer_tools():

@@ -13,6 +13,7 @@ import readme
 from run_notebooks import clean, directives
 
 RUNNER = Path(__file__).with_name('run_notebooks.py')
+BY_HAND = '__init__.py', '__main__.py'  # the files of the package that no notebook makes
 # Leading blanks belong to the number: columns are padded by the widest one.
 number = re.compile(r' *[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?')
 
@@ -82,8 +83,8 @@ def check_export(
     shutil.copytree(root/'nbs', copy/'nbs')
     shutil.copy(root/'settings.ini', copy)
     (copy/lib).mkdir()
-    for by_hand in '__init__.py', '__main__.py':
-        if (root/lib/by_hand).exists(): shutil.copy(root/lib/by_hand, copy/lib)
+    for name in BY_HAND:
+        if (root/lib/name).exists(): shutil.copy(root/lib/name, copy/lib)
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}  # nbdev writes no index while it tests
     export = 'from nbdev.doclinks import nbdev_export; nbdev_export.__wrapped__()'
     subprocess.run([sys.executable, '-c', export], cwd=copy, env=env, check=True, capture_output=True)

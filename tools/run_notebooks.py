@@ -17,6 +17,8 @@ from nbdev.config import get_config
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor, extract_directives
 
+from unremix.machine import wait_passively
+
 KERNEL = dict(display_name='python3', language='python', name='python3')
 
 def notebooks(
@@ -90,6 +92,7 @@ def main():
     parser.add_argument('--flags', default='', help='run the cells marked so, e.g. "slow"')
     parser.add_argument('--to', type=Path, help='folder for the executed copy')
     args = parser.parse_args()
+    wait_passively()  # before a page loads PyTorch
     paths = args.notebooks or notebooks(Path(__file__).resolve().parents[1])
     if len(paths) != 1:
         return run_each(paths, [f'--flags={args.flags}'] + ([f'--to={args.to}'] if args.to else []))

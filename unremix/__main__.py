@@ -1,6 +1,6 @@
-"`python -m unremix` is the `unremix` command."
+"`python -m unremix` is the command `unremix`."
 import sys
 
-from unremix.cli import main
+from unremix.machine import command
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(command())

@@ -8,6 +8,11 @@ __all__ = ['QUICK', 'PRESETS', 'COLOUR', 'RULE', 'EDGE', 'STRATEGY_TABLE', 'COMM
            'run_compare', 'run_sweep', 'sweep_text', 'run_evaluate', 'scores_text', 'run_strategies', 'run_bench',
            'usage', 'choose', 'answer', 'deaf', 'main']
 
+# %% ../nbs/12_command_line.ipynb #3f68be0b
+if __name__ == '__main__' and __package__: # `python -m unremix.cli` begins where `unremix` does
+    from unremix.machine import command
+    raise SystemExit(command())
+
 # %% ../nbs/12_command_line.ipynb #22518d7e
 import contextlib, io, logging, os, re, sys
 from collections.abc import Callable
@@ -230,7 +235,3 @@ def main(argv:list[str]|None=None)->int: # exit status
         if deaf(): return GONE
         raise stop
     return GONE if deaf() else status
-
-# %% ../nbs/12_command_line.ipynb #a3f77790
-#| eval: false
-if __name__ == '__main__': sys.exit(main())

@@ -24,7 +24,7 @@ from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
 from .runs import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
-from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, resolve, set_up, split_images, train, why_not
+from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, require_device, resolve, set_up, split_images, train, why_not
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def rehearse(
     images:int, # training images there are
 )->None:
     "Raise now what a run would raise later: its loss is called on random embeddings, at both ends of its schedules."
+    require_device(cfg)
     require(cfg.batch_size <= images, 'batch_size', f'at most the {images} training images', cfg.batch_size)
     g = torch.Generator().manual_seed(0)
     z, hidden = torch.randn(2, 4, cfg.head_out, generator=g), torch.randn(2, 4, 3, generator=g)
@@ -331,6 +332,7 @@ def compare(
     "Train and score every strategy and seed in `out`, or go on where it was interrupted."
     cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
+    require_device(cfg)
     require_free(out)
     looked = look_at_all(cfg, out) # a missing data set is noticed before anything is written
     rehearse_rows(cfg, looked['train']['images'])

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .image_files import DatasetMissing, Part, fingerprint, left_out, read_square, survey, tell
+from .machine import require_memory
 from .pairs import is_number, require
 
 # %% ../nbs/07_views.ipynb #62d3e549
@@ -211,6 +212,7 @@ def load_imagefolder(split:str, data_root, image_size:int=64, limit:int|None=Non
     folder = ImageFiles(split, data_root, image_size)
     order = rank_in_class(folder.y).argsort(stable=True) if limit else torch.arange(len(folder))
     end = min(limit or len(order), len(order))
+    require_memory(3*end*image_size**2, f'{end} images at image_size={image_size}', 'give a smaller image_size or limit')
     x, places, complaints = decode(folder, order[:end])
     while len(places) < (limit or 0) and end < len(order): # the next in line take the places of damaged files
         start, end = end, min(end + limit - len(places), len(order))
@@ -277,6 +279,7 @@ def hold_out(
 def resize(images:Images, size:int)->Images:
     "Images at another size; bilinear, smoothed before shrinking."
     if images.x.shape[-2:] == (size, size) or not len(images): return images
+    require_memory(images.x[:,:,0,0].numel()*size**2, f'{len(images)} images at image_size={size}', 'give a smaller image_size or limit')
     smaller = lambda x: F.interpolate(x.float(), (size, size), mode='bilinear', antialias=True).round().clamp(0, 255).byte()
     return replace(images, x=torch.cat([smaller(x) for x in images.x.split(1000)])) # in parts: floats are four times as large
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FALSE_NEGATIVES', 'QUALITY', 'VOTES', 'embed', 'standardize', 'linear_probe', 'too_few', 'choose_penalty', 'knn',
-           'nearest', 'first_of_equals', 'vote', 'alignment', 'uniformity', 'effective_rank', 'negative_quality',
-           'feature_scores', 'can_be_scored', 'test_images', 'score', 'load_run', 'evaluate']
+           'nearest', 'first_of_equals', 'vote', 'off_mps', 'alignment', 'uniformity', 'effective_rank',
+           'negative_quality', 'feature_scores', 'can_be_scored', 'test_images', 'score', 'load_run', 'evaluate']
 
 # %% ../nbs/10_evaluate.ipynb #7ac9446c
 import dataclasses, math, warnings
@@ -121,6 +121,8 @@ def vote(cos:Tensor, idx:Tensor, y_train:Tensor, k:int, temperature:float|None=N
     return weight.new_zeros(len(cos), int(y_train.max())+1).scatter_add_(1, y_train[idx], weight).argmax(1).cpu()
 
 # %% ../nbs/10_evaluate.ipynb #f927c723
+def off_mps(h:Tensor)->Tensor: return h.cpu() if h.device.type == 'mps' else h # Apple's GPU has neither float64 nor `pdist`
+
 def alignment(h1:Tensor, h2:Tensor)->float: # (b f) each, b ≥ 1
     "Mean squared distance between the two views on the unit sphere (Wang & Isola 2020); 0 is best."
     return (F.normalize(h1) - F.normalize(h2)).square().sum(1).mean().item()
@@ -128,12 +130,12 @@ def alignment(h1:Tensor, h2:Tensor)->float: # (b f) each, b ≥ 1
 def uniformity(h:Tensor, t:float=2.)->float|None: # (n f)
     "Log of the mean Gaussian potential over pairs on the unit sphere (Wang & Isola 2020); lower is more spread, one image has none."
     if len(h) < 2: return None
-    return (-t*torch.pdist(F.normalize(h)).square()).exp().mean().log().item()
+    return (-t*torch.pdist(off_mps(F.normalize(h))).square()).exp().mean().log().item()
 
 # %% ../nbs/10_evaluate.ipynb #abd451b4
 def effective_rank(h:Tensor)->float: # (n f)
     "Exponential of the entropy of the singular values of the centred features: 1 to f."
-    s = torch.linalg.svdvals((h - h.mean(0)).double())
+    s = torch.linalg.svdvals(off_mps(h - h.mean(0)).double())
     p = s/s.sum().clamp_min(1e-300)
     return math.exp(-torch.xlogy(p, p).sum().item())
 

@@ -64,7 +64,7 @@ def plain(value):
 
 def read_json(path:Path)->dict:
     "Read a json object; one sentence if the file holds none."
-    try: value = json.loads(path.read_text())
+    try: value = json.loads(path.read_text(encoding='utf-8'))
     except ValueError: value = None
     if not isinstance(value, dict): raise ValueError(f'{str(path)!r} is not a json object: delete it or give another folder')
     return value
@@ -231,7 +231,7 @@ def claim_data(out:Path, looked:dict)->None:
 # %% ../nbs/09_run_folder.ipynb #7c939fe3
 def cut_log(path:Path, step:int)->None:
     "Keep the complete lines before `step`: what a run wrote after its last checkpoint is written again."
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True) if path.exists() else []
     kept = [l for l in lines if l.endswith('}\n') and json.loads(l)['step'] < step]
     write_atomic(path, lambda f: f.write(''.join(kept).encode()))
 

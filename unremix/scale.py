@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTESTANTS', 'SIZES', 'LARGE', 'CHUNK', 'MEASURE_SIZES', 'MEASURE_LOOP', 'BENCHES', 'lightly_loss',
-           'metric_learning_loss', 'matrices', 'left_out', 'free_memory', 'ScaleConfig', 'measure_sizes', 'bench_scale',
+           'metric_learning_loss', 'matrices', 'left_out', 'ScaleConfig', 'measure_sizes', 'bench_scale',
            'write_result', 'scale_summary', 'growth', 'Pictures', 'lightly_steps', 'our_steps', 'median_of',
            'measure_loop', 'LoopConfig', 'bench_loop', 'scale_text', 'loop_text', 'main']
 
@@ -21,6 +21,7 @@ from .bench import bare_products, fresh, peak_memory, published_recipe, reset_pe
 from .compare import CompareConfig, cell_config
 from .importance import UnReMixLoss
 from .losses import NTXentLoss
+from .machine import free_memory
 from .pairs import require
 from .train import epoch_steps, resolve, set_up
 from .weights import HCLLoss
@@ -56,9 +57,6 @@ def left_out(name:str, n:int, free:int)->str|None: # the reason, or None
     peak = CONTESTANTS[name][1]
     need = 0 if peak is None else peak(n)
     return None if need <= free/2 else f'{name} at {n:,} views: about {need/2**30:.0f} GB, more than half of the {free/2**30:.0f} GB that are free'
-
-
-def free_memory()->int: return os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
 
 # %% ../nbs/13_benchmark_scale.ipynb #c8524325
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ MEASURE_SIZES = 'import sys, json; from unremix.scale import measure_sizes as m;
 # %% ../nbs/13_benchmark_scale.ipynb #c188dcda
 def bench_scale(cfg:ScaleConfig, progress:Callable=print)->dict:
     "Measure all variants in turn, in fresh processes; write medians and fits, return them."
-    skipped, rows, free = [], [], free_memory()
+    skipped, rows, free = [], [], free_memory() or math.inf
     for i in range(cfg.rounds):
         for name in cfg.variants or CONTESTANTS:
             wanted = [n for n in SIZES if n <= cfg.largest]
@@ -116,7 +114,7 @@ def bench_scale(cfg:ScaleConfig, progress:Callable=print)->dict:
 
 def write_result(out:Path, result:dict)->None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + '\n')
+    out.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
 
 # %% ../nbs/13_benchmark_scale.ipynb #1c452f11
 def scale_summary(rows:list[dict])->list[dict]:
