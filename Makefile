@@ -9,8 +9,11 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 BIN := .venv/bin
 PACKAGE := .venv/package
 STAMP := .venv/installed
+LOWEST := .venv-lowest
+# What needs neither nbdev nor Sphinx nor a builder, and measures nothing.
+FAST := $(filter-out $(addprefix tests/test_,$(addsuffix .py,notebooks notebook_checks site package bench mutants frameworks)),$(wildcard tests/test_*.py))
 
-.PHONY: help run test docs results browser lab bench prepare clean
+.PHONY: help run test lowest plain frameworks docs results browser lab bench prepare clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +34,20 @@ run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, AR
 
 test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
 	$(BIN)/python -m pytest $(ARGS)
+
+lowest: ## the fast tests with the lowest versions that settings.ini promises, in .venv-lowest
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . 'pytest>=8'
+	$(LOWEST)/bin/python -m pytest $(FAST) $(ARGS)
+
+plain: $(STAMP) ## `make test` as on a processor without wide vectors and bfloat16
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest $(ARGS)
+
+frameworks: $(PACKAGE) ## how transformers, accelerate, safetensors and timm save a model with a loss
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[frameworks]' 'pytest>=8'
+	$(BIN)/python -c 'import transformers, accelerate, safetensors, timm'
+	$(BIN)/python -m pytest tests/test_frameworks.py $(ARGS)
 
 docs: $(STAMP) ## the site, into _docs
 	$(BIN)/python tools/build_site.py

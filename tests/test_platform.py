@@ -11,7 +11,7 @@ from unremix import evaluate as scores
 from unremix.compare import CompareConfig, compare
 from unremix.data import load_dataset
 from unremix.sweep import Grid, runs_of, sweep
-from unremix.train import TrainConfig, resolve, train
+from unremix.train import TrainConfig, auto_precision, require_device, train
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE, FUNCTION = re.search(r'^console_scripts = unremix=(\S+):(\w+)$', (ROOT/'settings.ini').read_text(encoding='utf-8'), re.M).groups()
@@ -231,6 +231,16 @@ def test_what_this_machine_lacks(fields, words, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f'^{words}'): compare(CompareConfig(**fields), tmp_path/'run')
     with pytest.raises(ValueError, match=words): sweep(Grid('e', {'a': dict(limit=32, batch_size=16, epochs=1, **fields)}), tmp_path/'run', tmp_path/'runs')
     assert not (tmp_path/'run').exists()
+
+
+def test_a_processor_that_may_not_use_what_it_has(monkeypatch):
+    "`ATEN_CPU_CAPABILITY=default` plays an older processor: bfloat16 would be emulated."
+    for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'): monkeypatch.setattr(torch.cpu, name, lambda: True, raising=False)
+    told = {}
+    for capability in ('DEFAULT', 'AVX512'):
+        monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+        told[capability] = auto_precision(torch.device('cpu'))
+    assert told == {'DEFAULT': '32-true', 'AVX512': 'bf16-mixed'}
 
 
 def test_more_gpus_than_there_are(monkeypatch):

@@ -318,7 +318,8 @@ def make_criterion(cfg:TrainConfig)->nn.Module:
 # %% ../nbs/09_train.ipynb #0539886f
 def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
     "bf16-mixed where the processor multiplies bfloat16 in hardware, else 32-true."
-    fast_cpu = any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
+    wide = torch.backends.cpu.get_cpu_capability() != 'DEFAULT' # else told by ATEN_CPU_CAPABILITY to use none of it
+    fast_cpu = wide and any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == 'cuda' else device.type == 'cpu' and fast_cpu
     return 'bf16-mixed' if fast else '32-true'
 

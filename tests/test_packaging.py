@@ -1,0 +1,73 @@
+"What is promised about versions, workflows and commands, read from the files that promise it."
+import ast, re, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT/'tools'
+WORKFLOWS = sorted((ROOT/'.github'/'workflows').glob('*.y*ml'))
+INI = ConfigParser(delimiters=['='])
+INI.read(ROOT/'settings.ini', encoding='utf-8')
+NAMES = {'PIL': 'pillow', 'sklearn': 'scikit-learn', 'lightning_fabric': 'lightning-fabric'} # imported as: required as
+OPTIONAL = {'lightly', 'pytorch_metric_learning'} # imported where a benchmark asks for them
+
+
+def test_every_import_is_required():
+    "Nothing is imported that comes only because something else needs it."
+    required = {re.match(r'[\w-]+', r)[0] for r in INI['DEFAULT']['requirements'].split()}
+    imported = set()
+    for path in (ROOT/'unremix').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
+            if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
+    foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - OPTIONAL - {'unremix'}}
+    assert foreign == required
+
+
+def test_lower_bounds_become_constraints():
+    from lowest import lowest, of_project
+    assert lowest('a>=1 b-c>=2.0.1,<3') == ['a==1', 'b-c==2.0.1']
+    for bad in ('a', 'a==1', 'a<2'):
+        with pytest.raises(ValueError, match='lower bound'): lowest(bad)
+    assert 'torch==' + re.search(r'torch>=([\d.]+)', INI['DEFAULT']['requirements'])[1] in of_project()
+
+
+@pytest.mark.parametrize('path', WORKFLOWS, ids=lambda p: p.name)
+def test_actions_are_pinned_by_commit(path):
+    used = re.findall(r'uses:\s*(.*)', path.read_text(encoding='utf-8'))
+    assert used
+    for action in used: assert re.fullmatch(r'[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+', action), action
+
+
+def test_one_commit_per_action():
+    pins = {u for p in WORKFLOWS for u in re.findall(r'uses:\s*(.*)', p.read_text(encoding='utf-8'))}
+    assert len({u.split('@')[0] for u in pins}) == len(pins)
+
+
+def test_the_site_waits_for_the_tests():
+    deploy = (ROOT/'.github'/'workflows'/'deploy.yaml').read_text(encoding='utf-8')
+    trigger = deploy[deploy.index('\non:'):deploy.index('\npermissions:')]
+    assert 'workflow_run' in trigger and 'workflows: [test]' in trigger and not re.search(r'push|workflow_dispatch|schedule', trigger)
+    assert "workflow_run.conclusion == 'success'" in deploy and 'ref: ${{ github.event.workflow_run.head_sha }}' in deploy
+
+
+@pytest.mark.parametrize('target', ['lowest', 'plain', 'frameworks'])
+def test_targets_that_run_elsewhere(target):
+    "Continuous integration runs them, the list of targets has them."
+    make, test = (path.read_text(encoding='utf-8') for path in (ROOT/'Makefile', ROOT/'.github'/'workflows'/'test.yaml'))
+    assert re.search(rf'^{target}:.* ## ', make, re.M) and target in re.search(r'target: \[(.*)\]', test)[1]
+
+
+def test_busy_compares_in_turns(capfd):
+    import busy
+    quiet, loaded = busy.compare([sys.executable, '-c', 'pass'], 1, 1)
+    assert quiet > 0 and loaded > 0 and 'round 1: alone' in capfd.readouterr().out
+    with busy.spinning(1) as jobs: pass
+    assert jobs[0].poll() is not None
+
+
+def test_busy_wants_a_command():
+    done = subprocess.run([sys.executable, TOOLS/'busy.py'], capture_output=True, text=True)
+    assert done.returncode == 2 and 'after --' in done.stderr
