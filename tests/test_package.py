@@ -67,6 +67,7 @@ def test_installed_copy_is_imported(environment):
 
 def test_command_line(environment):
     assert '--out' in call(environment/'bin'/'unremix', 'compare', '--help', cwd=environment)
+    assert 'simclr' in call(environment/'bin'/'python', '-m', 'unremix', 'strategies', cwd=environment)
 
 def test_embedded_images(environment):
     show = "from unremix.data import load_dataset; print(*load_dataset('fashion_mini', 'train').x.shape)"

@@ -228,7 +228,7 @@ def main(argv:list[str]|None=None)->int: # exit status
     "The `unremix` command: 0 done, 1 done but for what failed, 2 one sentence on what is wrong, 130 interrupted, 141 nobody reads."
     logging.getLogger('lightning_fabric').setLevel(logging.WARNING)
     for name in 'stdout', 'stderr': # closed by the caller: None, and a file of ours would take its place
-        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, 'w'))
+        if getattr(sys, name) is None: setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))
     try: status = answer(sys.argv[1:] if argv is None else list(argv))
     except BrokenPipeError: status = GONE
     except SystemExit as stop:
