@@ -406,3 +406,39 @@ def test_model_is_head_after_encoder():
 @pytest.mark.parametrize('make', (lambda: make_encoder('tiny'), lambda: make_encoder('small', 1, 7), lambda: make_encoder('small', 1, 28.), lambda: ProjectionHead(0), lambda: ProjectionHead(4, 0), lambda: ProjectionHead(4, 4, 0)))
 def test_bad_networks(make):
     with pytest.raises(ValueError): make()
+
+# data sets
+
+def test_digits_are_enlarged_bilinearly():
+    "Each pixel's centre among the centres of 8×8 pixels, row by row and then column by column."
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from unremix.data import load_dataset
+    small, at = load_digits().images/16*255, np.clip((np.arange(28) + .5)*8/28 - .5, 0, 7)
+    def along(rows): return np.stack([np.interp(at, np.arange(8), row) for row in rows])
+    first = load_dataset('digits', 'test').x[0,0].numpy().astype(float) # the first of each class is tested
+    assert np.abs(first - along(along(small[0]).T).T).max() <= .51
+
+def test_clothes_have_names(monkeypatch, tmp_path):
+    from unremix import data
+    plain = data.Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), ('T-shirt/top',), 'fashion_mnist')
+    monkeypatch.setattr(data, 'from_torchvision', lambda *args: plain)
+    assert data.load_dataset('fashion_mnist', 'test', tmp_path).classes == data.CLOTHES
+
+def test_folders_are_64_pixels_wide_and_others_made_square(tmp_path):
+    from PIL import Image
+    from unremix import data
+    for part in ('train', 'test'):
+        for name in 'ab':
+            (tmp_path/part/name).mkdir(parents=True)
+            Image.new('RGB', (80, 70), 'red').save(tmp_path/part/name/'0.png')
+    assert data.load_dataset('imagefolder', 'train', tmp_path).x.shape == (2, 3, 64, 64)
+    wide = data.Images(torch.zeros(2, 1, 10, 16, dtype=torch.uint8), torch.zeros(2, dtype=torch.long), ('a',), 'x')
+    assert data.resize(wide, 16).x.shape == (2, 1, 16, 16) and data.resize(data.resize(wide, 16), 16).x.shape == (2, 1, 16, 16)
+
+def test_strength_of_the_views_of_a_data_set():
+    from unremix import data
+    images = data.Images(torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)), torch.zeros(6, dtype=torch.long), ('a',), 'digits')
+    still = data.Augment.for_images(images, 0.) # digits are not mirrored
+    assert_close(still(images.x), still.plain(images.x), rtol=1e-3, atol=1e-3)
+    assert (data.Augment.for_images(images)(images.x) - still.plain(images.x)).abs().max() > .1
