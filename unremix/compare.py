@@ -7,7 +7,7 @@ __all__ = ['LEVEL', 'SCORES', 'CompareConfig', 'cell_config', 'rehearse', 'rehea
            'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'rows_left_out', 'look_at_all',
            'ended', 'run_cells', 'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize',
            'comparable', 'judged', 'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table',
-           'what_is_missing', 'draw', 'compare']
+           'what_is_missing', 'draw', 'compare', 'compare_in']
 
 # %% ../nbs/11_compare.ipynb #004c7086
 import dataclasses, itertools, math, statistics, sys, time, warnings
@@ -23,8 +23,8 @@ from .data import keep_images, labelled, resize, tell
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .pairs import require
 from .plots import color_of, show_scores
-from .runs import check_data, check_folder, claim_data, claim_folder, code_version, read_json, write_json
-from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, resolve, set_up, split_images, train, why_not
+from .runs import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
+from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, require_device, resolve, set_up, split_images, train, why_not
 
 # %% ../nbs/11_compare.ipynb #ad2fc200
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def rehearse(
     images:int, # training images there are
 )->None:
     "Raise now what a run would raise later: its loss is called on random embeddings, at both ends of its schedules."
+    require_device(cfg)
     require(cfg.batch_size <= images, 'batch_size', f'at most the {images} training images', cfg.batch_size)
     g = torch.Generator().manual_seed(0)
     z, hidden = torch.randn(2, 4, cfg.head_out, generator=g), torch.randn(2, 4, 3, generator=g)
@@ -245,7 +246,7 @@ def judged(rows:dict, seeds:int)->dict:
     for row, p in zip(compared, holm([r['p'] for r in compared])):
         error = row['error']
         row |= {'error': error if math.isfinite(error) else None, 'p': p, 'verdict': verdict(row['difference'], error, p)}
-        if seeds == 1: row['verdict'] = 'one seed: no verdict'
+        if not math.isfinite(error): row['verdict'] = f'one {"seed" if seeds == 1 else "test image"}: no verdict'
     return rows
 
 def rejudged(rows:dict, reference:str)->dict:
@@ -331,8 +332,15 @@ def compare(
     "Train and score every strategy and seed in `out`, or go on where it was interrupted."
     cfg, out = resolve(cfg, out), Path(out)
     if (result := check_folder(out, cfg)): return result
+    require_device(cfg)
+    require_free(out)
     looked = look_at_all(cfg, out) # a missing data set is noticed before anything is written
     rehearse_rows(cfg, looked['train']['images'])
+    with hold_folder(out): return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)
+
+
+def compare_in(cfg:CompareConfig, out:Path, looked:dict, progress:bool)->dict:
+    "`compare` in a folder that no other process writes into."
     claim_folder(out, cfg)
     claim_data(out, looked)
     seconds = remember(out/'step_seconds.json', lambda: step_seconds(cfg))
