@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['CACHE_CELLS', 'DEVICE_CELLS', 'REDUCTIONS_IN_BLOCKS', 'REDUCTIONS', 'rows_at_once', 'slices', 'few', 'replaced',
-           'add_product_gradient', 'add_gradient', 'in_turn', 'without_gradient', 'watched', 'in_blocks']
+           'add_product_gradient', 'add_gradient', 'in_turn', 'without_gradient', 'require_first', 'require_once',
+           'is_transformed', 'watched', 'in_blocks', 'uncompiled']
 
 # %% ../nbs/01_pairs_in_blocks.ipynb #ee3b4261
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .pairs import Contrast, Pairing, full_precision
 
@@ -100,6 +103,19 @@ def without_gradient(pairing:Pairing, size:int, losses_of:Callable)->Tensor: # (
             losses += [losses_of(pairing.contrast(rows, (logits[part], positive[part]))) for part, rows in few(block, n, logits.device)]
     return torch.cat(losses)
 
+# %% ../nbs/01_pairs_in_blocks.ipynb #89f6c2b6
+def require_first(ok:bool, what:str, instead:str):
+    "Raise in one sentence where a derivative is asked for that was not kept."
+    if not ok: raise NotImplementedError(f'{what} a gradient and not its graph: there is no second or forward-mode derivative, and no transform of torch.func; {instead}')
+
+
+def require_once(ok:bool): require_first(ok, 'chunk_size keeps', 'take chunk_size=None for those')
+
+
+def is_transformed(x:Tensor)->bool:
+    "Does the tensor carry a forward-mode derivative, or does a transform of `torch.func` look at it?"
+    return torch._C._functorch.is_functorch_wrapped_tensor(x) or forward_ad.unpack_dual(x).tangent is not None
+
 # %% ../nbs/01_pairs_in_blocks.ipynb #182ea5f7
 def watched(per_anchor:Callable, watch:Callable)->Callable: # Contrast → losses
     def losses_of(contrast):
@@ -117,8 +133,9 @@ class _SumInBlocks(torch.autograd.Function):
         return losses.sum()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad): return (None,)*4 + tuple(g*grad for g in ctx.saved_tensors)
+    def backward(ctx, grad):
+        require_once(not torch.is_grad_enabled())
+        return (None,)*4 + tuple(g*grad for g in ctx.saved_tensors)
 
 # %% ../nbs/01_pairs_in_blocks.ipynb #0a1ac14a
 class _EachInBlocks(torch.autograd.Function):
@@ -129,8 +146,8 @@ class _EachInBlocks(torch.autograd.Function):
         return without_gradient(replaced(pairing, rows, columns), size, watched(per_anchor, watch))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
+        require_once(not torch.is_grad_enabled() and not is_transformed(grad))
         pairing = replaced(ctx.pairing, *ctx.saved_tensors)
         return (None,)*4 + tuple(in_turn(pairing, ctx.size, lambda contrast: ctx.per_anchor(contrast)[0], grad, ctx.parameters)[1])
 
@@ -152,8 +169,15 @@ def in_blocks(
     watch:Callable=lambda contrast, log_w: None, # called with some anchors at a time, for statistics
     parameters:tuple=(),    # of the weighting, if gradient shall flow into them
 )->Tensor:                  # 0-d, or (a) with 'none'
-    "Loss and gradient, block after block; differentiable once."
+    "Loss and gradient, block after block; differentiable once, `NotImplementedError` beyond."
     rows, columns = pairing.rows.z, pairing.columns.z
+    require_once(not any(is_transformed(x) for x in (rows, columns, *parameters)))
     if torch.is_grad_enabled() and any(x.requires_grad for x in (rows, columns, *parameters)):
         return REDUCTIONS_IN_BLOCKS[reduction](pairing, per_anchor, size, watch, rows, columns, *parameters)
     return REDUCTIONS[reduction](without_gradient(pairing, size, watched(per_anchor, watch)))
+
+# %% ../nbs/01_pairs_in_blocks.ipynb #6909f097
+@cache
+def uncompiled(f:Callable)->Callable:
+    "`f` as a compiler is to see it: a black box."
+    return torch.compiler.disable(f, reason='blocks differentiate inside the forward pass') # here and not above: importing the compiler takes seconds

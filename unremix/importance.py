@@ -17,10 +17,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .losses import WeightedNTXentLoss
-from .pairs import Contrast, full_precision, is_number, require
+from .losses import WeightedNTXentLoss, averages_one, check_switches
+from .pairs import Contrast, are_numbers, full_precision, is_number, is_one_of, is_whole, as_number, require
 from .representativeness import DISTANCES, representativeness, similarity
-from .uncertainty import Indicator, block_size, check_uncertainty, uncertainty
+from .uncertainty import Indicator, check_uncertainty, parts_of, uncertainty
 from .weights import check_beta, hcl, log_share, mean_one
 
 _all_ = ['uncertainty', 'similarity', 'representativeness', 'Indicator']
@@ -113,13 +113,16 @@ class Knobs:
 
     def __post_init__(self):
         mix, kappa = self.mix, self.kappa
-        require(len(mix) == 3 and all(is_number(x) and x >= 0 for x in mix) and abs(sum(mix)-1) < 1e-6, 'mix', 'three numbers ≥ 0 that sum to 1', mix)
-        require(len(kappa) == 2 and all(is_number(x) and x >= 0 for x in kappa), 'kappa', 'two numbers ≥ 0', kappa)
+        require(are_numbers(mix, 3) and abs(sum(mix)-1) < 1e-6, 'mix', 'three numbers ≥ 0 that sum to 1', mix)
+        require(are_numbers(kappa, 2), 'kappa', 'two numbers ≥ 0', kappa)
         check_beta(self.beta)
         check_uncertainty(self.uncertainty, self.uncertainty_temperature)
         for name, table in dict(distance=DISTANCES, normalize=NORMALIZERS, pool=POOLS).items():
-            require(getattr(self, name) in table, name, f'one of {list(table)}', getattr(self, name))
+            require(is_one_of(getattr(self, name), table), name, f'one of {list(table)}', getattr(self, name))
         require(self.pool == 'linear' or self.normalize == 'softmax', 'normalize', "'softmax' with pool='log'", self.normalize)
+        check_switches(detach_weights=self.detach)
+        numbers = dict(mix=tuple(map(as_number, mix)), beta=as_number(self.beta), kappa=tuple(map(as_number, kappa)))
+        for name, x in numbers.items(): object.__setattr__(self, name, x) # frozen
 
 # %% ../nbs/06_unremix.ipynb #2025c592
 def linear_pool(
@@ -170,6 +173,7 @@ def opinions(
     return lambda: u or uncertainty(contrast, knobs.uncertainty, knobs.uncertainty_temperature), partial(representativeness, contrast, knobs.distance)
 
 
+@averages_one
 def mixture(
     contrast:Contrast,
     knobs:Knobs=Knobs(),
@@ -179,8 +183,7 @@ def mixture(
     with full_precision(contrast.logits):
         c = (contrast.detach() if knobs.detach else contrast).shift()
         u = uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature) if uses_uncertainty(knobs) else None
-        size = block_size(c) # anchors at a time
-        blocks = [slice(lo, lo+size) for lo in range(0, len(c.logits), size)]
+        blocks = parts_of(c, c.logits.shape[0]) # some anchors at a time
         parts = [POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows))) for rows in blocks]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -231,6 +234,7 @@ class UnReMixLoss(WeightedNTXentLoss):
         detach_weights:bool=True,             # False: gradient through the similarity, as in HCL
         **kwargs,                             # reduction, in_batch, … as in `WeightedNTXentLoss`
     ):
+        Knobs(mix, beta, kappa, uncertainty, uncertainty_temperature, distance, normalize, pool, detach_weights) # refuses what is out of range
         self.mix, self.beta, self.kappa, self.uncertainty, self.uncertainty_temperature = mix, beta, kappa, uncertainty, uncertainty_temperature
         self.distance, self.normalize, self.pool, self.detach_weights = distance, normalize, pool, detach_weights
         self.select, self.k_keep = select, k_keep
@@ -241,11 +245,12 @@ class UnReMixLoss(WeightedNTXentLoss):
 
     def check(self):
         super().check(); self.knobs()
-        require(self.select in SELECTIONS, 'select', f'one of {list(SELECTIONS)}', self.select)
+        require(is_one_of(self.select, SELECTIONS), 'select', f'one of {list(SELECTIONS)}', self.select)
         if self.select is None: require(self.k_keep is None, 'k_keep', 'None without select', self.k_keep)
-        else: require(isinstance(self.k_keep, int) and self.k_keep >= 1, 'k_keep', 'a whole number ≥ 1 with select', self.k_keep)
+        else: require(is_whole(self.k_keep, 1), 'k_keep', 'a whole number ≥ 1 with select', self.k_keep)
         require(self.select != 'sample' or self.chunk_size is None or self.reduction != 'none', 'select', "None or 'top' with chunk_size and reduction='none', which draw each block twice", self.select)
 
+    @averages_one
     def log_weights(self, contrast:Contrast)->Tensor:
         return SELECTIONS[self.select](self.all_log_weights(contrast), contrast.k, self.k_keep)
 

@@ -85,7 +85,7 @@ def with_queue(
     "The slots as the only negatives; unfilled ones are no one's."
     size = pairing.columns.z.shape[1]
     require(queue.dim == size, 'queue', f'of embeddings of size {size}', queue.dim)
-    named = not pairing.ids or len(names) == len(pairing.ids)
+    named = len(pairing.ids) == 0 or len(names) == len(pairing.ids)
     require(named, 'names', f'{len(pairing.ids)} names of ids', names)
     old, b, slots = pairing.columns, len(pairing)//2, queue.z.to(pairing.columns.z)
     square = old.hidden_square() if queue.stores_hidden else None

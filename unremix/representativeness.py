@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 from .pairs import Contrast
-from .uncertainty import Indicator, block_size, per_candidate
+from .uncertainty import Indicator, parts_of, per_candidate
 
 # %% ../nbs/05_similarity_and_representativeness.ipynb #110779e4
 def similarity(
@@ -63,11 +63,13 @@ def mean_euclidean_distance(
     contrast:Contrast
 )->Tensor: # (a n) in [0, 2]
     "Mean Euclidean distance to the anchor's other negatives (`'euclidean'`); 1 if there are none."
-    k, size = contrast.k[:,None], block_size(contrast)
+    k = contrast.k[:,None]
     if contrast.all_others: # everybody's distances, less those to the anchor and its positive
         everybody = contrast.once('distances', lambda: per_candidate(contrast, lambda c, candidates: distances(c, candidates).sum(1)))
         total = everybody - distances(contrast, contrast.anchor_idx) - distances(contrast, contrast.positive_idx)
-    else: total = sum(contrast.negative[:,lo:lo+size].to(k.dtype) @ distances(contrast, slice(lo, lo+size)) for lo in range(0, len(contrast.columns), size))
+    else:
+        parts = parts_of(contrast, contrast.columns.z.shape[0])
+        total = sum(contrast.negative[:,candidates].to(k.dtype) @ distances(contrast, candidates) for candidates in parts)
     return torch.where(k > 1, total/(k-1).clamp_min(1), 1.)
 
 

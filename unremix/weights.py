@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .losses import WeightedNTXentLoss, uniform
-from .pairs import Contrast, is_number, require
+from .losses import WeightedNTXentLoss, averages_one, check_switches, uniform
+from .pairs import Contrast, as_number, is_number, require
 
 _all_ = ['uniform']
 
@@ -39,6 +39,7 @@ def mean_one(
 def check_beta(beta): require(is_number(beta) and beta >= 0, 'beta', 'a number ≥ 0', beta)
 
 
+@averages_one
 def hcl(
     contrast:Contrast,
     beta:float=1.,     # ≥ 0: hardness; 0 is uniform
@@ -47,7 +48,7 @@ def hcl(
     "Weight ∝ e^{β·logit} (Robinson et al. 2021, eq. 4). As released, gradient flows through the weights."
     check_beta(beta)
     logits = contrast.logits.detach() if detach else contrast.logits
-    return mean_one(log_share(beta*logits, contrast.negative, contrast.k), contrast.k)
+    return mean_one(log_share(as_number(beta)*logits, contrast.negative, contrast.k), contrast.k)
 
 # %% ../nbs/03_hard_negatives.ipynb #44616f07
 class HCLLoss(WeightedNTXentLoss):
@@ -59,10 +60,13 @@ class HCLLoss(WeightedNTXentLoss):
         detach_weights:bool=False, # True: weights are constants
         **kwargs,                  # reduction, in_batch, … as in `WeightedNTXentLoss`
     ):
+        check_beta(beta)
         self.beta, self.detach_weights = beta, detach_weights
         super().__init__(hcl, temperature, tau_plus, **kwargs)
 
     def check(self):
         super().check(); check_beta(self.beta)
+        check_switches(detach_weights=self.detach_weights)
 
+    @averages_one
     def log_weights(self, contrast:Contrast)->Tensor: return hcl(contrast, self.beta, self.detach_weights)
