@@ -116,12 +116,12 @@ def test_torchvision_is_asked_for_the_right_part(monkeypatch):
 def test_debians_files(monkeypatch, tmp_path):
     def idx(values, shape): return gzip.compress(bytes([0, 0, 8, len(shape)]) + b''.join(n.to_bytes(4, 'big') for n in shape) + bytes(values))
     for part, n in (('train', 3), ('t10k', 2)):
-        (tmp_path/f'{part}-images-idx3-ubyte.gz').write_bytes(idx(range(n*4), (n, 2, 2)))
+        (tmp_path/f'{part}-images-idx3-ubyte.gz').write_bytes(idx(range(n*6), (n, 2, 3)))
         (tmp_path/f'{part}-labels-idx1-ubyte.gz').write_bytes(idx(range(n), (n,)))
-    assert read_idx(tmp_path/'t10k-images-idx3-ubyte.gz').tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+    assert read_idx(tmp_path/'t10k-images-idx3-ubyte.gz').tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
     monkeypatch.setattr(data, 'DEBIAN_FASHION_MNIST', tmp_path)
     train, test = (load_dataset('fashion_mnist', s) for s in ('train', 'test'))
-    assert train.y.tolist() == [0, 1, 2] and test.x[1, 0].tolist() == [[4, 5], [6, 7]] and train.classes == data.CLOTHES
+    assert train.y.tolist() == [0, 1, 2] and test.x[1, 0].tolist() == [[6, 7, 8], [9, 10, 11]] and train.classes == data.CLOTHES
 
 # sizes
 

@@ -6,6 +6,11 @@ def of(file, tests, *changes):
     return [dict(zip(keys, change), file=file, tests=tests) for change in changes]
 
 EXACT, FILES, FOLDERS = (f'tests/test_{name}.py' for name in ('data_exact', 'image_files', 'folders'))
+def some(*names): return ' '.join(f'{FOLDERS}::test_{n}' for n in names)
+LOOK = some('one_look_at_both_parts', 'names_of_the_unlabelled', 'nested_folders_belong_to_the_first', 'held_out_images_are_spread_over_the_classes')
+SAME = some('moved_images_are_the_same', 'changed_labels_in_a_list_are_seen', 'lines_of_other_images_are_refused')
+ONCE = some('let_go_after_an_error', 'train_and_evaluate_read_each_file_once', 'changed_labels_in_a_list_are_seen')
+TOLD = some('told_before_the_first_step')
 
 DATA = of('data.py', EXACT,
     ('x.permute(0, 3, 1, 2)', 'x.permute(0, 3, 2, 1)', 'images are not mirrored along the diagonal'),
@@ -61,11 +66,11 @@ DATA = of('data.py', EXACT,
     ('places[fine], [complaints', 'places[:len(fine)], [complaints', 'and with damaged files in the middle'),
     ('    if names: tell(left_out(', '    if not names: tell(left_out(', 'damaged files are named'),
     ('while len(places) < (limit or 0)', 'while len(places) < 0*(limit or 0)', 'a limit is kept although files are damaged'),
-    ('except DatasetMissing as e: complaints[at] = e', 'except DatasetMissing as e: pass', 'a damaged file is no image of noise')) + of('data.py', FOLDERS,
-    ('number.get(label, -1-i)', 'number.get(label, -1)', 'no two unlabelled images share a class'),
+    ('except DatasetMissing as e: complaints[at] = e', 'except DatasetMissing as e: pass', 'a damaged file is no image of noise')) + of('data.py', LOOK,
+    ('number.get(label, -1-i)', 'number.get(label, -1)', 'no two unlabelled images share a class')) + of('data.py', ONCE,
     ('        if not _depth: _held.clear()', '        pass', 'images are let go at the end'),
     ('    if key not in _held: _held[key] = read()\n    return _held[key]', '    return read()', 'a comparison reads each file once'),
-    ('    if not _depth: return read()\n', '', 'images are kept only where it was asked for'),
+    ('    if not _depth: return read()\n', '', 'images are kept only where it was asked for')) + of('data.py', SAME,
     ('order[:limit].tolist())', 'order[:1].tolist())', 'the fingerprint is of all images'))
 
 IMAGE_FILES = of('image_files.py', FILES,
@@ -94,7 +99,7 @@ IMAGE_FILES = of('image_files.py', FILES,
     ('elif is_file and ending', 'elif ending', 'a pipe does not wait for ever'),
     ('os.path.splitext(path)[1].lower()', 'os.path.splitext(path)[1]', 'endings in capitals'),
     ("if os.path.exists(real): self.take", 'if True: self.take', 'links to nothing are named as such'),
-    ("n if n.isprintable() else ascii(n)", 'n', 'one line stays one line')) + of('image_files.py', FOLDERS,
+    ("n if n.isprintable() else ascii(n)", 'n', 'one line stays one line')) + of('image_files.py', LOOK,
     ('way[0].lower() not in UNLABELLED', 'way[0] not in UNLABELLED', 'the names of unlabelled folders in any case'),
     ('way[0] if way and', 'way[-1] if way and', 'nested folders belong to the first one'),
     ('if name in listed: return listed[name]', 'pass', 'labels in a list beside the images'),
@@ -103,8 +108,8 @@ IMAGE_FILES = of('image_files.py', FILES,
     ('if members <= out: out.discard', 'if False: out.discard', 'no class is held out as a whole'),
     ('part.only([i for i in range(len(part)) if i not in out])', 'part', 'held-out images do not train'),
     ('return train, only_labelled(test)', 'return train, test', 'unlabelled images never score'),
-    ('labels += [None]*len(more)', 'labels += more.labels', 'images beside `train` have no label'),
-    ('    if unknown: raise DatasetMissing', '    if False: raise DatasetMissing', 'a class that nobody trained on is told'),
+    ('labels += [None]*len(more)', 'labels += more.labels', 'images beside `train` have no label')) + of('image_files.py', TOLD,
+    ('    if unknown: raise DatasetMissing', '    if False: raise DatasetMissing', 'a class that nobody trained on is told')) + of('image_files.py', SAME,
     ("{label or \"\"}", '', 'a changed label changes the fingerprint'),
     ("list(pool.map(file_digest, part.paths))", "[''] * len(part.paths)", 'changed pixels are noticed'),
     ("name = os.path.relpath(path, root)", 'name = str(path)', 'moved images are the same'))
