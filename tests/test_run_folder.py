@@ -10,7 +10,7 @@ import unremix.runs, unremix.train
 from kills import Job
 from unremix.cli import main
 from unremix.evaluate import evaluate, load_run
-from unremix.runs import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold, hold_folder, read_json,
+from unremix.runs import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold_folder, read_json,
                           require_free, write_atomic, write_json)
 from unremix.train import TrainConfig, resolve, set_up, stopping, train
 
