@@ -139,7 +139,7 @@ def lock(file)->None:
 
 def holder(path:Path)->str:
     "Who works where this lock file lies, in words."
-    try: who = json.loads(path.read_text())
+    try: who = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError): return 'another process works in it'
     return f'process {who["pid"]} on {who["host"]} works in it since {who["since"]}'
 
