@@ -137,7 +137,7 @@ SWEEP_MUTANTS = of('sweep.py', SWEEP,
     ("test.confidence_interval(confidence)", "test.confidence_interval(.9)", 'the asked confidence'),
     ("stats.ttest_rel(", "stats.ttest_ind(", 'seeds are paired'))
 
-CLI_MUTANTS = of('cli.py', f'{SWEEP} {COMPARE} {CLI}',
+CLI_MUTANTS = of('cli.py', f'{CLI} {SWEEP} {COMPARE}::test_the_others_go_on',
     ("COLOUR.sub('', box)", "box", 'no escape codes in a sentence'),
     ("if set(line) <= RULE: parts", "if set(line) <= set('─'): parts", 'no dashes either'),
     ("    os.environ['COLUMNS'] = '100000'\n", '', 'a path is not broken'),
