@@ -100,8 +100,9 @@ def debias(
     none_left = log_false >= 0 # asked this way round, since NaN answers no
     safe = torch.where(none_left, -1., log_false) # `where` differentiates both branches
     rest = log_g + torch.log(-torch.expm1(safe)) - torch.log1p(-tau)
-    clamped = none_left | (rest <= -1/temperature)
-    return torch.where(clamped, -1/temperature, rest) + log_k, clamped
+    floor = -1/(torch.zeros_like(tau) + as_number(temperature)) # a tensor for the same reason
+    clamped = none_left | (rest <= floor)
+    return torch.where(clamped, floor, rest) + log_k, clamped
 
 # %% ../nbs/02_losses.ipynb #b5ee54ee
 def check_switches(**switches):
