@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from unremix import evaluate as module
-from unremix.data import Images
+from unremix.data import Images, load_dataset
 from unremix.evaluate import (QUALITY, VOTES, alignment, choose_penalty, effective_rank, embed, feature_scores, first_of_equals, knn,
                               linear_probe, nearest, negative_quality, score, standardize, too_few, uniformity, vote)
 from unremix.losses import NTXentLoss, WeightedNTXentLoss, uniform
@@ -255,7 +255,7 @@ def test_score_of_which_images(run, monkeypatch):
 def test_test_images_in_one_order():
     "A fixed permutation, the same for every seed; whole, and with their labels."
     a, b = (module.test_images(TrainConfig(limit=100, seed=s), 'cpu') for s in (0, 1))
-    stored = module.load_dataset('fashion_mini', 'test', None, 100)
+    stored = load_dataset('fashion_mini', 'test', None, 100)
     assert torch.equal(a.x, b.x) and not torch.equal(a.x, stored.x) and torch.equal(a.y.bincount(), stored.y.bincount())
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     assert torch.equal(a.x, stored.x[order]) and torch.equal(a.y, stored.y[order])

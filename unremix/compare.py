@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'SCORES', 'CompareConfig', 'cell_config', 'rehearse', 'rehearse_rows', 'paired_difference', 'both_errors',
-           'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'rows_left_out', 'look_at_all',
-           'ended', 'run_cells', 'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images', 'summarize',
-           'comparable', 'judged', 'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table',
+           'chance', 'holm', 'verdict', 'remember', 'pixel_scores', 'untrained_scores', 'rows_left_out', 'row_config',
+           'look_at_all', 'ended', 'run_cells', 'endless_steps', 'time_steps', 'step_seconds', 'spread', 'right_images',
+           'summarize', 'comparable', 'judged', 'rejudged', 'align_columns', 'cell_text', 'difference_text', 'table',
            'what_is_missing', 'draw', 'compare', 'compare_in']
 
 # %% ../nbs/11_compare.ipynb #004c7086
@@ -148,9 +148,14 @@ def rows_left_out(cfg:CompareConfig)->dict[str, str]: # row: why
     why = why_not('supervised', split_images(cfg)[0]) if cfg.supervised else None
     return {'supervised': why} if why else {}
 
+def row_config(cfg:CompareConfig, name:str)->TrainConfig:
+    "The first run of a row; the sentence of a `ValueError` names the row."
+    try: return cell_config(cfg, name, cfg.seed)
+    except ValueError as e: raise ValueError(f'row {name!r}: {e}') from None
+
 def look_at_all(cfg:CompareConfig, out:Path)->dict:
     "What both parts hold; `ValueError` where a strategy cannot use it, or where a folder was made with other images."
-    looked = [look(cell_config(cfg, s, cfg.seed)) for s in cfg.strategies][0]
+    looked = [look(row_config(cfg, s)) for s in cfg.strategies][0]
     for folder in (out, *sorted(p.parent for p in out.glob('*/data.json'))): check_data(folder, looked)
     for row, why in rows_left_out(cfg).items(): tell(f'no row {row}: {why}')
     return looked
