@@ -222,8 +222,8 @@ def test_a_step_with_a_queue(run_of):
     assert filled == 0 and given['queue'] is run.queue
     same(given['sample_ids'], idx)
     assert run.queue.valid == 16 == run.queue.pointer
-    same(run.queue.z[:16], F.normalize(z2.detach()))
-    same(run.queue.square[:16], given['hidden'][1].detach().square().sum(1))
+    assert_close(run.queue.z[:16], F.normalize(z2.detach()))
+    assert_close(run.queue.square[:16], given['hidden'][1].detach().square().sum(1))
     names = ('labels', 'sample_ids', 'true_labels')
     same(run.queue.ids[:,:16], torch.stack([{'sample_ids': idx}.get(n, run.images.y[idx]) for n in names]))
     for name, p in run.model.module.named_parameters():
