@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .losses import WeightedNTXentLoss, averages_one, check_switches
@@ -140,9 +141,10 @@ def linear_pool(
     (weight, log_p), *others = asked
     total = log_p().exp()*weight
     for weight, log_p in others: total.add_(log_p().exp(), alpha=weight)
-    log_w = mean_one(total.clamp_min(torch.finfo(total.dtype).tiny).log(), contrast.k)
-    log_w = log_w.masked_fill(total <= 0, ABSENT) # whom no opinion gives a share
-    return torch.where(contrast.negative, log_w, -math.inf)
+    tiny = torch.finfo(total.dtype).tiny
+    log_p = total.clamp_min(tiny).log()
+    log_p = F.threshold(log_p, math.log(tiny) + 1e-3, ABSENT) # whom no opinion gives a share
+    return torch.where(contrast.negative, mean_one(log_p, contrast.k), -math.inf)
 
 # %% ../nbs/06_unremix.ipynb #18728103
 def log_pool(
