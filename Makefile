@@ -11,7 +11,7 @@ PACKAGE := .venv/package
 STAMP := .venv/installed
 LOWEST := .venv-lowest
 # What needs neither nbdev nor Sphinx nor a builder, and measures nothing.
-FAST := $(filter-out $(addprefix tests/test_,$(addsuffix .py,notebooks notebook_checks site package bench mutants frameworks)),$(wildcard tests/test_*.py))
+FAST := $(filter-out $(addprefix tests/test_,$(addsuffix .py,claims notebooks notebook_checks site package bench mutants frameworks)),$(wildcard tests/test_*.py))
 
 .PHONY: help run test lowest plain frameworks docs results browser lab bench prepare clean
 

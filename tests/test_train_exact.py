@@ -289,11 +289,14 @@ def test_what_is_set_up(run_of):
 
 @pytest.mark.parametrize('amx,bf16,expected', [(False, False, '32-true'), (True, False, 'bf16-mixed'), (False, True, 'bf16-mixed')])
 def test_precision_of_a_cpu(amx, bf16, expected, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX512')
     monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: bf16, raising=False)
     assert T.auto_precision(torch.device('cpu')) == expected and T.auto_precision(torch.device('mps')) == '32-true'
     assert T.resolve(TrainConfig(**SMALL | {'precision': 'auto'})).precision == expected
     assert T.resolve(TrainConfig(**SMALL | {'precision': 'bf16-mixed'})).precision == 'bf16-mixed'
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'DEFAULT')
+    assert T.auto_precision(torch.device('cpu')) == '32-true'
 
 
 def test_held_out_images(run_of):

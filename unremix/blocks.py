@@ -180,4 +180,4 @@ def in_blocks(
 @cache
 def uncompiled(f:Callable)->Callable:
     "`f` as a compiler is to see it: a black box."
-    return torch.compiler.disable(f, reason='blocks differentiate inside the forward pass') # here and not above: importing the compiler takes seconds
+    return torch.compiler.disable(f) # here and not above: importing the compiler takes seconds

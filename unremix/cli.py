@@ -99,6 +99,7 @@ def sentence(box:str)->str:
         else: parts[-1].append(line)
     said = [' '.join(p) for p in parts if p and not p[0].startswith('For full helptext')]
     text = '; '.join(said).replace('Error parsing config: ', '')
+    text = re.sub(r"'\('([^']*)',\)'", r"'\1'", text) # tyro before 1.0.15 wrote a name as a tuple
     return text.replace('Argument helptext:', 'expected').replace('Perhaps you meant:', 'perhaps')
 
 @contextlib.contextmanager

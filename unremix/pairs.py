@@ -261,20 +261,22 @@ class Pairing:
     def __len__(self)->int: return len(self.rows)
 
     def similarities(self,
-        rows:slice=slice(None),
+        rows:slice|None=None, # None: all
         room:Tensor|None=None, # (≥a n): where to write the first; needs `no_grad`
     )->tuple[Tensor, Tensor]:  # (a n) and (a) logits
         "The anchors `rows` with all candidates, and with their positives."
+        if rows is None: rows = slice(None) # not as a default: older compilers accept no slice there
         z, columns = self.rows.z[rows], self.columns.z
         with full_precision(z):
             logits = torch.matmul(z/self.temperature, columns.T, out=None if room is None else room[:z.shape[0]])
             return logits, (z*columns[self.positive_idx[rows]]).sum(1)/self.temperature
 
     def contrast(self,
-        rows:slice=slice(None),
+        rows:slice|None=None, # None: all
         similar:tuple[Tensor, Tensor]|None=None, # what `similarities` gave, if it is known already
     )->Contrast:
         "The anchors `rows` against all candidates."
+        if rows is None: rows = slice(None)
         logits, positive_logit = similar or self.similarities(rows)
         anchors, anchor_idx, positive_idx = self.rows[rows], self.anchor_idx[rows], self.positive_idx[rows]
         negative, k = mark_negatives(logits, anchor_idx, positive_idx, self.n_views//2, self.in_batch, self.ids, self.never)
@@ -310,7 +312,7 @@ def from_views(
     z2:Tensor, # (b d)
     temperature:float=.5,
     *,
-    rows:slice=slice(None), # which of the 2b anchors
+    rows:slice|None=None,   # which of the 2b anchors; None: all
     **companions,           # hidden, labels, sample_ids, negatives, in_batch: as in `pair_views`
 )->Contrast:
     "All views against all views at once, or the anchors `rows` of them."

@@ -24,9 +24,10 @@ from .pairs import Contrast, is_number, is_one_of, as_number, require
 def pseudo_logits(
     contrast:Contrast,
     temperature:float,            # > 0: of the pseudo-task
-    candidates=slice(None),       # which columns of the contrast: a slice or indices
+    candidates=None,              # which columns of the contrast: a slice or indices; None: all
 )->Tensor:                        # (c v) logits over the in-batch views, up to a constant per row; own view at the lowest float
     "Every candidate asks which in-batch view shows its image."
+    if candidates is None: candidates = slice(None)
     c, o = contrast.shift().shifted
     idx, v = torch.arange(c.shape[0], device=c.device), contrast.n_views
     own = idx[candidates][:,None] == idx[:v]
@@ -62,8 +63,9 @@ def per_candidate(
 def gradient_block(
     contrast:Contrast,
     temperature:float,      # > 0
-    candidates=slice(None), # which columns: a slice or indices
+    candidates=None,        # which columns: a slice or indices; None: all
 )->Tensor:                  # (c d) (I − z zᵀ) Σ_k (p_j(k) − 1[k = ŷ_j]) z_k: the gradient without its scale
+    if candidates is None: candidates = slice(None)
     views = contrast.shifted[0][:contrast.n_views] # p sums to one: a shift of the views drops out
     p, z = pseudo_logits(contrast, temperature, candidates), contrast.columns.z[candidates]
     best = p.argmax(1, keepdim=True)
@@ -140,7 +142,7 @@ def posterior_entropy(
 def posterior_directions(
     contrast:Contrast,
     temperature:float,      # > 0
-    candidates=slice(None), # which columns: a slice or indices
+    candidates=None,        # which columns: a slice or indices; None: all
 )->Tensor:                  # (c v) each candidate's answer as a vector of unit length
     p = pseudo_logits(contrast, temperature, candidates).softmax(1)
     return p/torch.linalg.vector_norm(p, dim=1, keepdim=True)
@@ -160,8 +162,9 @@ def overlap(
 def image_posterior_directions(
     contrast:Contrast,
     temperature:float,      # > 0
-    candidates=slice(None), # which columns: a slice or indices
+    candidates=None,        # which columns: a slice or indices; None: all
 )->Tensor:                  # (c v) the mean answer of the image's two views as a vector of unit length; further candidates have one view
+    if candidates is None: candidates = slice(None)
     v, idx = contrast.n_views, torch.arange(contrast.columns.z.shape[0], device=contrast.columns.z.device)[candidates]
     other = torch.where(idx < v, (idx + v//2) % v, idx)
     p = pseudo_logits(contrast, temperature, candidates).softmax(1) + pseudo_logits(contrast, temperature, other).softmax(1)
@@ -217,7 +220,7 @@ class Indicator(NamedTuple):
 
     def of(self, rows:slice)->'Indicator':
         "The opinions that a block of anchors asks for."
-        return self if self.value.shape[0] == 1 else self._replace(value=self.value[rows])
+        return self if self.value.shape[0] == 1 else Indicator(self.value[rows], self.low, self.unit, self.floor)
 
 
 class Score(NamedTuple):

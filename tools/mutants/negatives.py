@@ -151,7 +151,7 @@ MUTANTS = [
     *of('importance.py', UNREMIX,
         ("nothing = share <= SMALLEST/contrast.k.clamp_min(1)[:,None]", "nothing = share < 0", 'the logarithm of zero'),
         ("ABSENT = -1e4", "ABSENT = -14.", 'a millionth of a share would rule the sum at low temperatures'),
-        ("log_w = log_w.masked_fill(total <= 0, ABSENT)", "pass", 'e^−87 would rule the sum at t = .02'),
+        ("log_p = F.threshold(log_p, math.log(tiny) + 1e-3, ABSENT)", "pass", 'e^−87 would rule the sum at t = .02'),
         ("& x.isfinite()", "", 'an infinite score would be taken for noise'),
         ("tied.cumsum(1, dtype=torch.int32) <= left", "tied.cumsum(1, dtype=torch.int32) < left", 'one too few would be kept'),
         ("above | tied & (tied.cumsum(1, dtype=torch.int32) <= left)", "above | tied", 'all equals would be kept'),

@@ -1,0 +1,210 @@
+"What two views with one positive cannot express, on the seam, against its definition."
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from seam import blocks, methods
+from seam import contrast as seam
+from seam.relatives import MoCHi, Transport
+from seam.unremix_weights import UnReMix
+
+T = 0.3
+
+
+def numbers(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def unit(*shape, seed=0):
+    return F.normalize(numbers(*shape, seed=seed), dim=-1)
+
+
+def losses(anchors, candidates, rule, method=methods.Method(), temperature=T):
+    comparison = blocks.compare(anchors, candidates, method, rule, temperature)
+    return methods.per_anchor(method, comparison.contrast())[0]
+
+
+def supcon(z, sample, view, label):
+    "Khosla et al. 2020, eq. 2, one anchor and one positive after the other."
+    found = []
+    for i in range(len(z)):
+        others = [j for j in range(len(z)) if j != i]
+        total = sum(math.exp(z[i] @ z[j] / T) for j in others)
+        same = [
+            j for j in others if sample[j] == sample[i] or 0 <= label[i] == label[j]
+        ]
+        terms = [-math.log(math.exp(z[i] @ z[j] / T) / total) for j in same]
+        found.append(sum(terms) / len(same))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    'labels, positives',
+    [
+        ([0, 1, 2, 3, 4, 5], 1),
+        ([0, 1, -1, -1, 4, 5], 1),
+        ([0, 0, 1, 1, 2, 2], 3),
+        ([0, 0, 0, 1, 1, 1], 5),
+        ([-1] * 6, 1),
+    ],
+)
+def test_several_positives_are_supcon(labels, positives):
+    z = unit(12, 4)
+    e = seam.from_views(list(z.chunk(2)), labels=torch.tensor(labels))
+    assert (seam.supervised(e, e)[0].sum(1) == positives).all()
+    expected = supcon(z, e.sample, e.view, e.label)
+    assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_two_positives():
+    "A third view makes two positives; unequal classes make unequal numbers of them."
+    z = unit(12, 4)
+    labels = torch.tensor([0, 0, -1, 3])
+    e = seam.from_views(list(z.chunk(3)), labels=labels)
+    assert seam.supervised(e, e)[0].sum(1).unique().tolist() == [2, 5]
+    expected = supcon(z, e.sample, e.view, e.label)
+    assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('count', [2, 3, 4])
+def test_more_views(count):
+    z = unit(5 * count, 4)
+    e = seam.from_views(list(z.chunk(count)))
+    expected = supcon(z, e.sample, e.view, e.label)
+    assert_close(losses(e, e, seam.views), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_clip_in_one_call():
+    image, text = unit(2, 6, 4)
+    e = seam.from_views([image, text])
+    logits, answer = image @ text.T / T, torch.arange(6)
+    expected = [
+        F.cross_entropy(x, answer, reduction='none') for x in (logits, logits.T)
+    ]
+    assert_close(losses(e, e, seam.across), torch.cat(expected), rtol=1e-10, atol=1e-10)
+
+
+def test_queries_and_documents_with_mined_negatives():
+    query, document = unit(2, 6, 4)
+    mined = unit(9, 4, seed=1)
+    e = seam.from_views([query, document])
+    candidates = seam.stack(e, seam.embed(mined))
+    logits = query @ torch.cat([document, mined]).T / T
+    expected = F.cross_entropy(logits, torch.arange(6), reduction='none')
+    assert_close(
+        losses(e[:6], candidates, seam.across), expected, rtol=1e-10, atol=1e-10
+    )
+
+
+def test_queue_and_batch():
+    query, key = unit(2, 6, 4)
+    queue = unit(5, 4, seed=1)
+    e = seam.from_views([query, key])
+    view = torch.tensor([seam.MEMORY] * 3 + [seam.EMPTY] * 2)
+    candidates = seam.stack(e, seam.embed(queue, view=view))
+    logits = query @ torch.cat([key, queue[:3]]).T / T
+    expected = F.cross_entropy(logits, torch.arange(6), reduction='none')
+    found = losses(e[:6], candidates, seam.Filled(seam.across))
+    assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_own_mask():
+    z = unit(8, 4)
+    positive = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) > 0.6
+    positive.fill_diagonal_(False)[:, 0] = torch.arange(8) > 0
+    negative = ~positive & ~torch.eye(8, dtype=torch.bool)
+    e = seam.embed(z)
+    found = losses(e, e, lambda anchors, candidates: (positive, negative))
+    logits = z @ z.T / T
+    log_p = (
+        logits
+        - logits.masked_fill(~(positive | negative), -math.inf).logsumexp(1)[:, None]
+    )
+    some = positive.any(1) & negative.any(1)
+    expected = -torch.where(positive, log_p, 0.0).sum(1) / positive.sum(1).clamp_min(1)
+    assert_close(found[some], expected[some], rtol=1e-10, atol=1e-10)
+
+
+def test_temperature_that_learns():
+    e = seam.from_views(list(unit(2, 6, 4)))
+    log_t = torch.tensor(math.log(T), dtype=torch.float64, requires_grad=True)
+    hcl = methods.Method(methods.HCL(), loss=methods.InfoNCE(0.1))
+
+    def loss(log_t):
+        return losses(e, e, seam.views, hcl, log_t.exp()).mean()
+
+    assert torch.autograd.gradcheck(loss, (log_t,))
+    assert_close(loss(log_t), losses(e, e, seam.views, hcl, T).mean())
+
+
+def test_decoupled():
+    z = unit(12, 4)
+    e = seam.from_views(list(z.chunk(2)))
+    found = losses(e, e, seam.views, methods.Method(loss=methods.decoupled))
+    logits = z @ z.T / T
+    for i in range(12):
+        others = [logits[i, j] for j in range(12) if j % 6 != i % 6]
+        expected = torch.stack(others).logsumexp(0) - logits[i, (i + 6) % 12]
+        assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
+
+
+METHODS = {
+    'transport': methods.Method(Transport(), prepare=Transport().prepare),
+    'mochi': methods.Method(synthesis=MoCHi(), prepare=MoCHi().prepare),
+    'mochi, then hcl': methods.Method(methods.HCL(), MoCHi(), prepare=MoCHi().prepare),
+    'unremix': methods.Method(UnReMix(), prepare=UnReMix().prepare),
+}
+
+
+@pytest.mark.parametrize('size', [1, 5, 7, 12])
+@pytest.mark.parametrize('name', METHODS)
+def test_blocks_are_the_whole(name, size):
+    z = numbers(2, 6, 4).requires_grad_()
+    method = METHODS[name]
+
+    def gradient(size=None):
+        e = seam.from_views(list(z))
+        comparison = blocks.compare(e, e, method, seam.views, T)
+        if size is None:
+            total = methods.per_anchor(method, comparison.contrast())[0].sum()
+        else:
+            total = blocks.sum_in_blocks(
+                comparison, method, size, torch.ones(12).double()
+            )
+        return total.detach(), torch.autograd.grad(total, z)[0]
+
+    for found, expected in zip(gradient(size), gradient()):
+        assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_transport_meets_both_margins():
+    "The plan's columns carry equal mass: what the potentials are for."
+    e = seam.from_views(list(unit(2, 6, 4)))
+    transport = Transport(steps=200)
+    comparison = blocks.compare(e, e, METHODS['transport'], seam.views, T)
+    c = replace(comparison.contrast())
+    plan = transport(c).exp() / c.k[:, None] / len(c.anchors)
+    assert_close(
+        plan.sum(0), torch.full((12,), 1 / 12, dtype=torch.float64), rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize('name', ['transport', 'unremix'])
+def test_replaced_is_fresh(name):
+    method = METHODS[name]
+    old, new = (seam.from_views(list(unit(2, 6, 4, seed=s))) for s in (0, 1))
+
+    def contrast(candidates):
+        return blocks.compare(old, candidates, method, seam.views, T).contrast()
+
+    fresh = contrast(new)
+    replaced = replace(contrast(old), candidates=new, logits=fresh.logits)
+    assert_close(method.weights(replaced), method.weights(fresh))
+    without = replace(contrast(old), negative=torch.zeros_like(fresh.negative))
+    assert (without.k == 0).all()
