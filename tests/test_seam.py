@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 import frozen
 from seam import blocks, methods
-from seam import contrast as seam
 from seam.unremix_weights import UnReMix
 
+from unremix import contrast as seam
 from unremix.queues import IDS, NO_ID
 
 FROZEN = json.loads(frozen.FILE.read_text())

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from seam import blocks, methods
-from seam import contrast as seam
 from seam.relatives import MoCHi, Transport
 from seam.unremix_weights import UnReMix
+
+from unremix import contrast as seam
 
 T = 0.3
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrast import Comparison, Contrast, equal, off
+from unremix.contrast import Contrast, detached, equal
+
+from .contrast import Comparison, off
 
 LINEAR_FROM = 40.0  # where log(1 + e^x) is x to the last digit of a float64
 
@@ -185,7 +187,7 @@ STATISTICS = {  # (Contrast, log weights) → one number per anchor
 def statistics(comparison: Comparison, method: Method) -> dict[str, Tensor]:
     "What the weights do to this batch: 0-d, without gradient."
     with torch.no_grad():
-        _, c, log_w = per_anchor(method, comparison.contrast().detach())
+        _, c, log_w = per_anchor(method, detached(comparison.contrast()))
         some = c.k > 0
         found = {
             name: over_anchors(f(c, log_w), some) for name, f in STATISTICS.items()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .contrast import Comparison, Contrast, Embeddings, Rule, with_synthetic
+from unremix.contrast import Contrast, Embeddings, Rule, prepared_for
+
+from .contrast import Comparison, with_synthetic
 from .methods import mean_one
 from .unremix_weights import anchors_of
 
@@ -43,7 +45,7 @@ class Transport:
         return g
 
     def __call__(self, c: Contrast) -> Tensor:  # (a n)
-        g = c.prepared_by(self.prepare)
+        g = prepared_for(c, self.prepare)
         cost = (2 * c.cosine.detach() - 2) / self.epsilon
         return mean_one(cost + g, c.negative, c.k)
 
@@ -70,7 +72,7 @@ class MoCHi:
         return draw.to(candidates.z)
 
     def __call__(self, c: Contrast) -> Contrast:
-        draw = anchors_of(c.prepared_by(self.prepare), c)
+        draw = anchors_of(prepared_for(c, self.prepare), c)
         scores = c.logits.detach().masked_fill(~c.negative, -math.inf)
         nearest = scores.topk(self.hardest, 1).indices
         first, second = (

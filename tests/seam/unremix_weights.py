@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrast import Contrast, Embeddings, Rule, off, views
+from unremix.contrast import Contrast, Embeddings, Rule, detached, prepared_for
+
+from .contrast import off
 from .methods import mean_one
 
 SMALLEST = 1e-6  # sums and ranges below this many units are rounding noise
@@ -280,7 +282,7 @@ class UnReMix:
 
     def opinions(self, c: Contrast) -> tuple[Indicator, Indicator]:
         "Uncertainty and representativeness."
-        prepared = c.prepared_by(self.prepare)
+        prepared = prepared_for(c, self.prepare)
         score = UNCERTAINTIES[self.uncertainty]
         value = score.per_anchor(c, prepared.uncertainty)
         unit = prepared.uncertainty[1] if self.uncertainty == 'norm' else score.unit
@@ -289,7 +291,7 @@ class UnReMix:
 
     def __call__(self, c: Contrast) -> Tensor:  # (a n)
         logits = c.logits
-        c = c.detach()
+        c = detached(c)
         log_w = {'linear': self.linear, 'log': self.product}[self.pool](
             c, logits.detach() if self.detach else logits
         )
@@ -302,7 +304,7 @@ class UnReMix:
             return log_share(self.beta * logits, c)
         if self.normalize == 'sum':
             return by_sum(Indicator(logits * c.temperature, low=-1.0), c)
-        c_, o = c.prepared_by(self.prepare).shifted
+        c_, o = prepared_for(c, self.prepare).shifted
         return by_range(Indicator(anchors_of(c_, c) @ c_.T - o), c)
 
     def linear(self, c: Contrast, logits: Tensor) -> Tensor:
