@@ -12,6 +12,7 @@ from seam import blocks, methods
 from seam.unremix_weights import UnReMix
 
 from unremix import contrast as seam
+from unremix.info_nce import InfoNCE
 from unremix.queues import IDS, NO_ID
 
 FROZEN = json.loads(frozen.FILE.read_text())
@@ -21,7 +22,7 @@ def method_of(name):
     "The frozen loss as a method of the seam, and its temperature."
     kind, knobs = frozen.LOSSES[name]
     loss = kind(**knobs)
-    info_nce = methods.InfoNCE(loss.tau_plus)
+    info_nce = InfoNCE(loss.tau_plus)
     if name.startswith('unremix'):
         given = {k: v for k, v in knobs.items() if k not in ('temperature', 'tau_plus')}
         if 'detach_weights' in given:

@@ -13,6 +13,7 @@ from seam.relatives import MoCHi, Transport
 from seam.unremix_weights import UnReMix
 
 from unremix import contrast as seam
+from unremix.info_nce import InfoNCE, decoupled
 
 T = 0.3
 
@@ -135,7 +136,7 @@ def test_own_mask():
 def test_temperature_that_learns():
     e = seam.from_views(list(unit(2, 6, 4)))
     log_t = torch.tensor(math.log(T), dtype=torch.float64, requires_grad=True)
-    hcl = methods.Method(methods.HCL(), loss=methods.InfoNCE(0.1))
+    hcl = methods.Method(methods.HCL(), loss=InfoNCE(0.1))
 
     def loss(log_t):
         return losses(e, e, seam.views, hcl, log_t.exp()).mean()
@@ -147,12 +148,31 @@ def test_temperature_that_learns():
 def test_decoupled():
     z = unit(12, 4)
     e = seam.from_views(list(z.chunk(2)))
-    found = losses(e, e, seam.views, methods.Method(loss=methods.decoupled))
+    found = losses(e, e, seam.views, methods.Method(loss=decoupled))
     logits = z @ z.T / T
     for i in range(12):
         others = [logits[i, j] for j in range(12) if j % 6 != i % 6]
         expected = torch.stack(others).logsumexp(0) - logits[i, (i + 6) % 12]
         assert_close(found[i], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_debiasing_of_any_weights_and_several_positives():
+    "Chuang et al. 2020, eq. 7, with loops; weights that do not average 1."
+    e = seam.from_views(list(unit(12, 4).chunk(3)), labels=torch.tensor([0, 0, 1, 2]))
+    c = seam.compare(e, e, seam.supervised, T)
+    log_w = numbers(12, 12, seed=3)
+    found = InfoNCE(tau_plus=0.2)(c, log_w)
+    for i in range(12):
+        positives = [c.logits[i, j].exp() for j in range(12) if c.positive[i, j]]
+        negatives = [j for j in range(12) if c.negative[i, j]]
+        weights = [log_w[i, j].exp() for j in negatives]
+        pushes = [w * c.logits[i, j].exp() for w, j in zip(weights, negatives)]
+        mean_positive = sum(positives) / len(positives)
+        g = (sum(pushes) / sum(weights) - 0.2 * mean_positive) / 0.8
+        g = max(g, math.exp(-1 / T))
+        total = sum(positives) + sum(weights) * g
+        expected = sum(math.log(total / p) for p in positives) / len(positives)
+        assert_close(found[i].item(), expected, rtol=1e-10, atol=1e-10)
 
 
 METHODS = {

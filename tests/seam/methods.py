@@ -6,29 +6,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unremix.contrast import Contrast, detached, equal
+from unremix.info_nce import InfoNCE, mean_over, of_negatives
 
 from .contrast import Comparison, off
 
-LINEAR_FROM = 40.0  # where log(1 + e^x) is x to the last digit of a float64
 
-
-# ---------------------------------------------------------------- sums in log space
-def log_sum(x: Tensor, mask: Tensor) -> Tensor:  # (a)
-    "log Σ e^x over the cells of the mask; −inf, without gradient, for a row without any."
-    some = mask.any(1, keepdim=True)
-    safe = torch.where(mask | ~some, x, off(x))
-    return torch.where(some[:, 0], safe.logsumexp(1), off(x))
-
-
-def mean_over(x: Tensor, mask: Tensor) -> Tensor:  # (a)
-    "Mean of x over the cells of the mask; 0 for a row without any."
-    return torch.where(mask, x, 0.0).sum(1) / mask.sum(1).clamp_min(1)
-
-
+# ---------------------------------------------------------------- weights
 def mean_one(scores: Tensor, negative: Tensor, k: Tensor) -> Tensor:  # (a n)
     "Log weights ∝ e^score, average 1 over an anchor's negatives, −inf elsewhere."
     # a row without negatives stays finite until the end, as its gradient has to
@@ -37,7 +23,6 @@ def mean_one(scores: Tensor, negative: Tensor, k: Tensor) -> Tensor:  # (a n)
     return log_p + k.log()[:, None]
 
 
-# ---------------------------------------------------------------- weights
 def uniform(c: Contrast) -> Tensor:  # (a n)
     "Every negative counts the same."
     return torch.where(c.negative, c.logits.new_zeros(()), off(c.logits))
@@ -53,70 +38,6 @@ class HCL:
     def __call__(self, c: Contrast) -> Tensor:
         logits = c.logits.detach() if self.detach else c.logits
         return mean_one(self.beta * logits, c.negative, c.k)
-
-
-# ---------------------------------------------------------------- losses
-def debias(
-    log_negatives: Tensor,  # (a) log of Σ w e^s
-    log_positive: Tensor,  # (a) log of the mean e^s of the positives
-    log_total: Tensor,  # (a) log of Σ w
-    temperature: float,
-    tau_plus: float,
-) -> tuple[Tensor, Tensor]:  # (a) log of the debiased sum, (a) bool: at the floor
-    "Take the anchor's own class out of the sum (Chuang et al. 2020, eq. 7)."
-    log_mean = log_negatives - log_total
-    log_false = math.log(tau_plus) + log_positive - log_mean
-    nothing_left = log_false >= 0
-    safe = torch.where(
-        nothing_left, -1.0, log_false
-    )  # both branches are differentiated
-    rest = log_mean + torch.log(-torch.expm1(safe)) - math.log1p(-tau_plus)
-    floor = -1 / temperature
-    clamped = nothing_left | (rest <= floor)
-    return torch.where(clamped, floor, rest) + log_total, clamped
-
-
-@dataclass(frozen=True)
-class InfoNCE:
-    "Cross-entropy of the positives among weighted negatives; the mean over an anchor's positives."
-
-    tau_plus: float = 0.0
-
-    def negatives(self, c: Contrast, log_w: Tensor) -> tuple[Tensor, Tensor]:
-        "(a) log Σ w e^s, debiased if asked for; (a) bool: at the floor."
-        weighted = log_w > -math.inf
-        weighted = c.negative & (weighted | log_w.isnan())
-        terms = c.logits + torch.where(weighted, log_w, 0.0)
-        log_negatives = log_sum(terms, weighted)
-        some = log_negatives != -math.inf
-        if not self.tau_plus:
-            return log_negatives, torch.zeros_like(some)
-        log_total = log_sum(torch.where(weighted, log_w, 0.0), weighted)
-        count = c.positive.sum(1).clamp_min(1)
-        log_positive = log_sum(c.logits, c.positive) - count.to(c.k.dtype).log()
-        log_negatives = torch.where(some, log_negatives, 0.0)
-        log_total = torch.where(some, log_total, 0.0)
-        rest, clamped = debias(
-            log_negatives, log_positive, log_total, c.temperature, self.tau_plus
-        )
-        return torch.where(some, rest, off(rest)), clamped & some
-
-    def __call__(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
-        log_positives = log_sum(c.logits, c.positive)
-        log_negatives, _ = self.negatives(c, log_w)
-        some = (log_negatives != -math.inf) & c.positive.any(1)
-        log_positives = torch.where(some, log_positives, 0.0)
-        excess = torch.where(some, log_negatives, 0.0) - log_positives
-        # log(P + N) − mean s = log(1 + N/P) + log P − mean s
-        spread = log_positives - mean_over(c.logits, c.positive)
-        loss = F.softplus(excess, threshold=LINEAR_FROM) + spread
-        return torch.where(some, loss, 0.0)
-
-
-def decoupled(c: Contrast, log_w: Tensor) -> Tensor:  # (a)
-    "The positive is left out of the denominator (Yeh et al. 2021)."
-    terms = c.logits + torch.where(c.negative, log_w, 0.0)
-    return log_sum(terms, c.negative) - mean_over(c.logits, c.positive)
 
 
 # ---------------------------------------------------------------- the whole method
@@ -194,7 +115,7 @@ def statistics(comparison: Comparison, method: Method) -> dict[str, Tensor]:
         }
         found['positive_similarity'] = positive_similarity(c, log_w).mean()
         if isinstance(method.loss, InfoNCE):
-            clamped = method.loss.negatives(c, log_w)[1].to(c.logits.dtype)
+            clamped = of_negatives(c, log_w, method.loss.tau_plus)[1].to(c.logits.dtype)
             found['clamped_fraction'] = over_anchors(clamped, some)
         return {name: x.float() for name, x in found.items()}
 
