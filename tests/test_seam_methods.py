@@ -175,6 +175,21 @@ def test_debiasing_of_any_weights_and_several_positives():
         assert_close(found[i].item(), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize('tau_plus', [0.0, 0.1])
+@pytest.mark.parametrize('count', [2, 3])
+def test_without_negatives_positives_share(count, tau_plus):
+    "One sample: nothing to tell apart, and several positives are to be equally near."
+    z = numbers(count, 4).requires_grad_()
+    e = seam.from_views(list(z[:, None]))
+    method = methods.Method(loss=InfoNCE(tau_plus))
+    found = losses(e, e, seam.views, method)
+    logits = e.z @ e.z.T / T
+    others = logits[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
+    assert_close(found, others.logsumexp(1) - others.mean(1))
+    gradient = torch.autograd.grad(found.sum(), z)[0]
+    assert gradient.isfinite().all() and (gradient.abs().sum() > 0.01) == (count > 2)
+
+
 METHODS = {
     'transport': methods.Method(Transport(), prepare=Transport().prepare),
     'mochi': methods.Method(synthesis=MoCHi(), prepare=MoCHi().prepare),

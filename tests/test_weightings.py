@@ -144,6 +144,14 @@ def test_compiles_without_a_break(name):
     assert_close(*results)
 
 
+def fake_tensors_can_be_indexed():
+    "PyTorch 2.8 asks for a CUDA driver when a fake tensor of a GPU is indexed."
+    with FakeTensorMode():
+        try: return torch.empty(2, device='cuda')[:,None].shape == (2, 1)
+        except RuntimeError: return False
+
+
+@pytest.mark.skipif(not fake_tensors_can_be_indexed(), reason='this PyTorch cannot index fake tensors of a GPU without a driver')
 @every_loss
 def test_everything_stays_on_the_device(name):
     with FakeTensorMode():

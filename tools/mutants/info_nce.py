@@ -20,8 +20,8 @@ CHANGES = [
         'several positives would not have to share',
     ),
     (
-        'return torch.where(none, 0.0, against + among)',
-        'return against + among',
+        'against = torch.where(no_negative, 0.0, against)',
+        '',
         'an anchor without negatives would have a loss',
     ),
     (
@@ -55,8 +55,8 @@ CHANGES = [
         'weights that do not average 1 would be debiased by a wrong number',
     ),
     (
-        'return torch.where(none, 0.0, log_negatives - mean_over(c.logits, c.positive))',
-        'return torch.where(none, 0.0, log_negatives)',
+        'return torch.where(lacks, 0.0, log_negatives - mean_over(c.logits, c.positive))',
+        'return torch.where(lacks, 0.0, log_negatives)',
         'the decoupled loss would not pull the positive',
     ),
 ]
