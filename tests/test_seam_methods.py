@@ -234,7 +234,8 @@ def test_transport_meets_both_margins():
 @pytest.mark.parametrize('name', ['transport', 'unremix'])
 def test_replaced_is_fresh(name):
     method = METHODS[name]
-    old, new = (seam.from_views(list(unit(2, 6, 4, seed=s))) for s in (0, 1))
+    z = unit(2, 6, 4).requires_grad_()
+    old, new = seam.from_views(list(z)), seam.from_views(list(unit(2, 6, 4, seed=1)))
 
     def contrast(candidates):
         return blocks.compare(old, candidates, method, seam.views, T).contrast()
@@ -242,5 +243,6 @@ def test_replaced_is_fresh(name):
     fresh = contrast(new)
     replaced = replace(contrast(old), candidates=new, logits=fresh.logits)
     assert_close(method.weights(replaced), method.weights(fresh))
+    assert not seam.detached(contrast(old)).logits.requires_grad
     without = replace(contrast(old), negative=torch.zeros_like(fresh.negative))
     assert (without.k == 0).all()
