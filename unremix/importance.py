@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .blocks import is_transformed
 from .losses import WeightedNTXentLoss, averages_one, check_switches
 from .pairs import Contrast, are_numbers, full_precision, is_number, is_one_of, is_whole, as_number, require
 from .representativeness import DISTANCES, representativeness, similarity
@@ -186,8 +187,12 @@ def mixture(
         c = (contrast.detach() if knobs.detach else contrast).shift()
         u = uncertainty(c, knobs.uncertainty, knobs.uncertainty_temperature) if uses_uncertainty(knobs) else None
         blocks = parts_of(c, c.logits.shape[0]) # some anchors at a time
-        parts = [POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows))) for rows in blocks]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        def pooled(rows): return POOLS[knobs.pool](c[rows], knobs, *ask(c[rows], knobs, u and u.of(rows)))
+        if len(blocks) == 1: return pooled(blocks[0])
+        if c.logits.requires_grad or is_transformed(c.logits): return torch.cat([pooled(rows) for rows in blocks])
+        log_w = torch.empty_like(c.logits) # constants go to their place at once, which saves a matrix
+        for rows in blocks: log_w[rows] = pooled(rows)
+        return log_w
 
 # %% ../nbs/06_unremix.ipynb #1f04c1f7
 def keep_top(
