@@ -288,7 +288,7 @@ DATA = of('data.py', 'tests/test_data_exact.py tests/test_seen_parts.py',
     ("clamp_min(1e-3)", "clamp_min(.5)", 'dark images are normalised'),
     ("(x.float()/255 - self.mean)/self.std", "x.float()/255 - self.mean", 'what evaluation sees is normalised'))
 
-RUNS = of('runs.py', 'tests/test_runs_exact.py tests/test_run_folder.py',
+RUNS = of('runs.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
     ("f.flush()\n            os.fsync(f.fileno())", "f.flush()", 'a power cut leaves whole files'),
     ("if keep and path.exists(): os.replace(path, keep)", "", 'the checkpoint before is kept'),
     ("return value if math.isfinite(value) else None", "return value", 'json without NaN'),
