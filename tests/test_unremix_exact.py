@@ -189,3 +189,19 @@ def test_drawing_compiles():
     loss, z = UnReMixLoss(select='sample', k_keep=3), torch.randn(2, 8, 4)
     torch._dynamo.reset()
     assert torch.compile(loss, fullgraph=True, backend='aot_eager')(*z).isfinite()
+
+
+@pytest.mark.parametrize('detach', (True, False))
+def test_weights_made_some_anchors_at_a_time(detach, monkeypatch):
+    "Constants are written in place, others are put together; `torch.func` sees neither."
+    z1, z2 = torch.randn(2, 20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    loss = UnReMixLoss(detach_weights=detach)
+    def of(z): return loss(z, z2)
+    whole, doubled = torch.func.grad_and_value(of)(z1), of(2*z1)
+    monkeypatch.setattr('unremix.blocks.CACHE_CELLS', 1) # sixteen of the forty anchors
+    assert_close(torch.func.grad_and_value(of)(z1), whole)
+    z = z1.clone().requires_grad_()
+    value = loss(z, z2)
+    assert_close((torch.autograd.grad(value, z)[0], value.detach()), whole)
+    each = torch.func.vmap(of)(torch.stack([z1, 2*z1]))
+    assert_close(each, torch.stack([whole[1], doubled]))

@@ -16,15 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unremix.pairs import (
-    as_number,
-    check_ids,
-    full_precision,
-    is_number,
-    require,
-    shape_of,
-    unit_norm,
-)
+from .pairs import as_number, check_ids, full_precision
+from .pairs import is_number, require, shape_of, unit_norm
 
 # %% ../nbs/01_contrast.ipynb #d3eb89e8
 UNKNOWN = -1  # a sample, label or copy that is equal to nobody's

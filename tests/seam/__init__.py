@@ -1,1 +1,1 @@
-"""A second implementation of the losses, by ids and rules: slower, shorter, and an oracle for the first."""
+"""A second implementation of the losses, by ids and rules: an oracle for the first."""

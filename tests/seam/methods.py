@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unremix.contrast import Contrast, detached, equal
+from unremix.contrast import Contrast, detached
 from unremix.info_nce import InfoNCE, mean_over, of_negatives
 
 from .contrast import Comparison, off
@@ -118,23 +118,3 @@ def statistics(comparison: Comparison, method: Method) -> dict[str, Tensor]:
             clamped = of_negatives(c, log_w, method.loss.tau_plus)[1].to(c.logits.dtype)
             found['clamped_fraction'] = over_anchors(clamped, some)
         return {name: x.float() for name, x in found.items()}
-
-
-def heaviest(log_w: Tensor, k: Tensor, fraction: float = 0.1) -> Tensor:  # (a n)
-    "Membership in the heaviest `fraction`; ties share the places that are left."
-    places = (fraction * k - 1e-6).ceil()[:, None]
-    last = log_w.sort(1, descending=True).values
-    last = last.gather(1, (places.long() - 1).clamp_min(0))
-    above = log_w > last
-    tied = (log_w == last) & (log_w > -math.inf)
-    left = (places - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True).clamp_min(
-        1
-    )
-    return (above + tied * left) * (k[:, None] > 0)
-
-
-def false_negative_rate(c: Contrast, log_w: Tensor, truth: Tensor) -> Tensor:
-    "Share of the heaviest tenth that is of the anchor's own class."
-    top = heaviest(log_w, c.k)
-    same = c.negative & equal(c.anchors.label, truth)
-    return (top * same).sum(1) / top.sum(1).clamp_min(1e-30)

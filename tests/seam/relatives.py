@@ -22,8 +22,8 @@ class Transport:
     size: int = 2  # anchors at a time
 
     def kernel(self, c: Contrast) -> Tensor:  # (a n)
-        cost = (2 * c.cosine.detach() - 2) / self.epsilon
-        return cost.masked_fill(~c.negative, -math.inf)
+        "Minus the squared distance over ε, in log space."
+        return (2 * c.cosine.detach() - 2) / self.epsilon
 
     def prepare(
         self,
@@ -38,7 +38,8 @@ class Transport:
         for _ in range(self.steps):
             sums = []
             for idx in places.split(self.size):
-                kernel = self.kernel(comparison.contrast(idx))
+                c = comparison.contrast(idx)
+                kernel = self.kernel(c).masked_fill(~c.negative, -math.inf)
                 f = -(kernel + g).logsumexp(1) - math.log(len(anchors))
                 sums.append((kernel + f[:, None]).logsumexp(0))
             g = -math.log(len(candidates)) - torch.stack(sums).logsumexp(0)
@@ -46,8 +47,7 @@ class Transport:
 
     def __call__(self, c: Contrast) -> Tensor:  # (a n)
         g = prepared_for(c, self.prepare)
-        cost = (2 * c.cosine.detach() - 2) / self.epsilon
-        return mean_one(cost + g, c.negative, c.k)
+        return mean_one(self.kernel(c) + g, c.negative, c.k)
 
 
 @dataclass(frozen=True)
