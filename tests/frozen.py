@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from unremix import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.queues import KeyQueue
+from unremix.contrast import OutsideBatch, views
+from unremix.queue import KeyQueue
 
 FILE = Path(__file__).with_name('frozen.json')
 B, D, F, M = 5, 4, 3, 4 # images, dimensions, hidden inputs, explicit negatives
@@ -106,8 +107,8 @@ def evaluate(case, dtype=torch.float64, chunk_size=None):
     "Value (or values), gradient of all inputs that have one, statistics."
     name, pairing, reduction = case
     kind, knobs = LOSSES[name]
-    in_batch = pairing != 'only negatives'
-    loss = kind(**knobs, reduction=reduction, in_batch=in_batch, chunk_size=chunk_size)
+    pairs = OutsideBatch(views) if pairing == 'only negatives' else None
+    loss = kind(**knobs, reduction=reduction, pairs=pairs, chunk_size=chunk_size)
     (z1, z2), given = inputs(pairing, dtype)
     leaves = [z1.requires_grad_(), z2.requires_grad_()]
     if 'negatives' in given:

@@ -7,12 +7,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from unremix import evaluate as module
+from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
 from unremix.evaluate import (QUALITY, VOTES, alignment, choose_penalty, effective_rank, embed, feature_scores, first_of_equals, knn,
                               linear_probe, nearest, negative_quality, score, standardize, too_few, uniformity, vote)
-from unremix.losses import NTXentLoss, WeightedNTXentLoss, uniform
+from unremix.losses import NTXentLoss
 from unremix.train import TrainConfig, set_up
-from unremix.weights import HCLLoss
 
 
 def at(*cosines):
@@ -174,9 +174,9 @@ def test_negatives_of_one_image():
 def test_quality_over_whole_batches():
     "Of five images in batches of two, the last is left out; a mean over the others."
     z, y = torch.eye(5), torch.tensor([0, 0, 1, 2, 0])
-    q = negative_quality(z, z, (z, z), y, WeightedNTXentLoss(uniform), batch_size=2)
+    q = negative_quality(z, z, (z, z), y, ContrastiveLoss(), batch_size=2)
     assert_close([q['false_negative_rate'], q['false_negative_mass'], q['effective_negatives']], [.5, .5, 2.]) # all, then none
-    whole = negative_quality(z, z, (z, z), y, WeightedNTXentLoss(uniform), batch_size=9)
+    whole = negative_quality(z, z, (z, z), y, ContrastiveLoss(), batch_size=9)
     assert_close(whole['effective_negatives'], 8.)
 
 

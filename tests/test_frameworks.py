@@ -6,13 +6,20 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from unremix import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss, WeightedNTXentLoss
-from unremix.losses import uniform
-from unremix.queues import KeyQueue
+from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
+from unremix import NTXentLoss, UnReMixLoss
+from unremix.hard_negatives import uniform
+from unremix.queue import KeyQueue
 
 LOSSES = dict(
-    ntxent=NTXentLoss, debiased=DebiasedNTXentLoss, hcl=HCLLoss, unremix=UnReMixLoss,
-    sample=lambda: UnReMixLoss(select='sample', k_keep=3), own=lambda: WeightedNTXentLoss(uniform))
+    ntxent=NTXentLoss,
+    debiased=DebiasedNTXentLoss,
+    hcl=HCLLoss,
+    unremix=UnReMixLoss,
+    sample=lambda: UnReMixLoss(select='sample', k_keep=3),
+    own=lambda: ContrastiveLoss(uniform),
+    learned=lambda: NTXentLoss(LearnedTemperature(0.2)),
+)
 every_loss = pytest.mark.parametrize('name', LOSSES)
 NOT_HERE = 'not installed: pip install unremix[frameworks]'
 

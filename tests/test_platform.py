@@ -84,7 +84,15 @@ def test_tests_and_pages_wait_asleep():
 
 # Lazy names
 
-NAMES = 'NTXentLoss', 'DebiasedNTXentLoss', 'HCLLoss', 'UnReMixLoss', 'WeightedNTXentLoss'
+NAMES = (
+    'NTXentLoss',
+    'DebiasedNTXentLoss',
+    'HCLLoss',
+    'UnReMixLoss',
+    'ContrastiveLoss',
+    'LearnedTemperature',
+    'KeyQueue',
+)
 
 
 def test_names_of_the_package():
@@ -97,8 +105,14 @@ def test_names_of_the_package():
 
 
 def test_every_way_to_a_name():
-    ways = ('from unremix import *; print(HCLLoss().beta)', 'import unremix; print(unremix.HCLLoss().beta)', 'import unremix; print(unremix.weights.HCLLoss().beta)',
-            'import unremix, pickle; print(pickle.loads(pickle.dumps(unremix.HCLLoss())).beta)')
+    ways = (
+        'from unremix import *; print(HCLLoss().beta)',
+        'import unremix; print(unremix.HCLLoss().beta)',
+        'import unremix; print(unremix.losses.HCLLoss().beta)',
+        'import unremix; print(unremix.hard_negatives.HCL().beta)',
+        'import unremix, pickle; '
+        'print(pickle.loads(pickle.dumps(unremix.HCLLoss())).beta)',
+    )
     fresh = 'for name in [n for n in sys.modules if n.startswith("unremix")]: del sys.modules[name]'
     code = f'import sys\nfor way in {ways!r}:\n    {fresh}\n    exec(way, {{}})'
     assert python(code).stdout.split() == [b'1.0']*len(ways)

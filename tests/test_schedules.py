@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from unremix.cli import STRATEGY_TABLE, main
 from unremix.compare import CompareConfig, cell_config
-from unremix.losses import NTXentLoss, WeightedNTXentLoss, uniform
+from unremix.contrastive_loss import ContrastiveLoss, LearnedTemperature
+from unremix.losses import DebiasedNTXentLoss, NTXentLoss
 from unremix.train import KNOBS, SCHEDULED, STRATEGIES, TrainConfig, assign_schedules, epoch_steps, make_criterion, set_up
 
 SMALL = dict(limit=64, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu')
@@ -92,7 +93,8 @@ def test_the_reference_row_stays_simclr():
     run = set_up(cell_config(cfg, 'simclr', 0))
     assert run.start == {} and assign_schedules(run, 7).keys() == {'lr'}
     z1, z2 = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
-    assert run.criterion.tau_plus == 0 and run.criterion(z1, z2) == NTXentLoss(.5)(z1, z2)
+    assert not hasattr(run.criterion, 'tau_plus')
+    assert run.criterion(z1, z2) == NTXentLoss(.5)(z1, z2)
 
 
 def test_all_rows_of_a_scheduled_comparison_train(capsys, tmp_path):
@@ -106,6 +108,16 @@ def test_all_rows_of_a_scheduled_comparison_train(capsys, tmp_path):
 
 def test_a_strategy_of_your_own_moves_what_its_loss_has(monkeypatch):
     "`STRATEGIES` may be extended without touching the table."
-    monkeypatch.setitem(STRATEGIES, 'own', lambda c: WeightedNTXentLoss(uniform, c.temperature))
-    assert set_up(TrainConfig(**SMALL, strategy='own', tau_plus_end=.2)).start == {'tau_plus': 0.}
-    with pytest.raises(ValueError, match='beta_end must be None with own, which has no beta'): TrainConfig(**SMALL, strategy='own', beta_end=0.)
+    own = dict(
+        own=lambda c: DebiasedNTXentLoss(c.temperature, 0.05),
+        plain=lambda c: ContrastiveLoss(temperature=c.temperature),
+        learned=lambda c: DebiasedNTXentLoss(LearnedTemperature(c.temperature)),
+    )
+    for name, make in own.items():
+        monkeypatch.setitem(STRATEGIES, name, make)
+    cfg = TrainConfig(**SMALL, strategy='own', tau_plus_end=0.2)
+    assert set_up(cfg).start == {'tau_plus': 0.05}
+    for name, knob in (('own', 'beta'), ('plain', 'tau_plus'), ('learned', 'temperature')):
+        refused = f'{knob}_end must be None with {name}, which has no {knob}'
+        with pytest.raises(ValueError, match=refused):
+            TrainConfig(**SMALL, strategy=name, **{f'{knob}_end': 0.1})

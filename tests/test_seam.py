@@ -13,7 +13,8 @@ from seam.unremix_weights import UnReMix
 
 from unremix import contrast as seam
 from unremix.info_nce import InfoNCE
-from unremix.queues import IDS, NO_ID
+from unremix.queue import NO_ID
+from unremix.queue import QUEUE_IDS as IDS
 
 FROZEN = json.loads(frozen.FILE.read_text())
 
@@ -22,7 +23,7 @@ def method_of(name):
     "The frozen loss as a method of the seam, and its temperature."
     kind, knobs = frozen.LOSSES[name]
     loss = kind(**knobs)
-    info_nce = InfoNCE(loss.tau_plus)
+    info_nce = InfoNCE(getattr(loss, "tau_plus", 0.0))
     if name.startswith('unremix'):
         given = {k: v for k, v in knobs.items() if k not in ('temperature', 'tau_plus')}
         if 'detach_weights' in given:

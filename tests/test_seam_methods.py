@@ -59,7 +59,7 @@ def supcon(z, sample, label):
 def test_several_positives_are_supcon(labels, positives):
     z = unit(12, 4)
     e = seam.from_views(list(z.chunk(2)), labels=torch.tensor(labels))
-    assert (seam.supervised(e, e)[0].sum(1) == positives).all()
+    assert (seam.supervised(e, e).positive.sum(1) == positives).all()
     expected = supcon(z, e.sample, e.label)
     assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
 
@@ -69,7 +69,7 @@ def test_two_positives():
     z = unit(12, 4)
     labels = torch.tensor([0, 0, -1, 3])
     e = seam.from_views(list(z.chunk(3)), labels=labels)
-    assert seam.supervised(e, e)[0].sum(1).unique().tolist() == [2, 5]
+    assert seam.supervised(e, e).positive.sum(1).unique().tolist() == [2, 5]
     expected = supcon(z, e.sample, e.label)
     assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
 

@@ -9,10 +9,12 @@ from torch import nn
 from torch.testing import assert_close
 from unremix import evaluate as scoring
 from unremix import train as training
+from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
-from unremix.losses import NTXentLoss
+from unremix.info_nce import InfoNCE
+from unremix.losses import HCLLoss, NTXentLoss
+from unremix.selection import Placebo
 from unremix.train import STRATEGIES, TrainConfig, assign_schedules, epoch_steps, lr_at, make_criterion, make_model, order_of, scheduled, set_up, share_of, split_images
-from unremix.weights import HCLLoss
 
 SMALL = dict(limit=40, batch_size=8, epochs=2, precision='32-true', head_hidden=6, head_out=4, accelerator='cpu', channels_last=False, log_every=1, seed=3)
 
@@ -190,7 +192,35 @@ def test_knobs_reach_the_loss(strategy, knobs):
     criterion = make_criterion(config(strategy=strategy, **fields))
     for name, value in fields.items(): assert getattr(criterion, name) == value, name
     assert make_criterion(config(strategy=strategy)).gather_distributed is True
-    assert {'placebo-u': 'swap_u', 'placebo-ur': 'swap_both'}.get(strategy, '') == getattr(getattr(criterion, 'ask', None), '__name__', '')
+    swaps = {'placebo-u': 'u', 'placebo-ur': 'ur'}
+    assert getattr(criterion.weights, 'swap', None) == swaps.get(strategy)
+
+def two_views():
+    generator = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, 6, 4, generator=generator).unbind()
+    return z1, z2, torch.tensor([0, 1, 0, 1, 2, -1])
+
+def test_the_oracle_reads_the_labels():
+    z1, z2, y = two_views()
+    fields = dict(temperature=.3, beta=2., chunk_size=5)
+    criterion = make_criterion(config(strategy='oracle', **fields))
+    loss, stats = criterion(z1, z2, true_labels=y, return_stats=True)
+    assert_close(loss, HCLLoss(.3, 0., 2.)(z1, z2, labels=y))
+    assert stats['false_negative_mass'] == 0 and 'false_negative_rate' in stats
+    usual = make_criterion(config(strategy='oracle'))
+    assert (usual.temperature, usual.beta, usual.tau_plus) == (.5, 1., 0.)
+    with pytest.raises(TypeError, match='true_labels'):
+        criterion(z1, z2)
+
+@pytest.mark.parametrize('swap', ('u', 'ur'))
+def test_placebos_are_asked_about_others(swap):
+    z1, z2, y = two_views()
+    knobs = dict(mix=(.2, .3, .5), beta=1.9, kappa=(.4, .6), uncertainty='entropy')
+    fields = dict(temperature=.3, tau_plus=.07)
+    criterion = make_criterion(config(strategy=f'placebo-{swap}', **knobs, **fields))
+    weights, loss = Placebo(**knobs, swap=swap), InfoNCE(.07)
+    by_hand = ContrastiveLoss(weights, loss=loss, temperature=.3)
+    assert_close(criterion(z1, z2, true_labels=y), by_hand(z1, z2))
 
 def test_unset_knobs_are_the_losses_own():
     defaults = {s: make_criterion(config(strategy=s)) for s in ('debiased', 'hcl', 'unremix')}

@@ -1,261 +1,398 @@
 "How negatives are judged, on anchors whose numbers can be written out."
-import inspect, math
+
+import inspect
+import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from unremix import HCLLoss, UnReMixLoss
-from unremix.importance import Indicator, Knobs, mixture, opinions
-from unremix.losses import uniform
-from unremix.pairs import from_views
+from unremix.contrast import Without, compare, embed, from_views, stack, views
+from unremix.contrast import with_prepared
+from unremix.contrastive_loss import ContrastiveLoss
+from unremix.hard_negatives import HCL, log_share, mean_one, uniform
+from unremix.info_nce import InfoNCE
 from unremix.representativeness import representativeness
-from unremix.selection import (MEASURES, OracleLoss, PlaceboLoss, Yardstick, hardness_and_mass, knowledge, rank_profile, shares, swap_both,
-                               swap_candidates, swap_u, tilt)
-from unremix.uncertainty import uncertainty
-from unremix.weights import hcl, log_share, mean_one
+from unremix.selection import MEASURES, Placebo, Yardstick, hardness_and_mass
+from unremix.selection import knowledge, rank_profile, shares, swap_candidates, tilt
+from unremix.uncertainty import Indicator, uncertainty
+from unremix.unremix import Knobs, UnReMix, mixture
 
-NEAR, OWN = [.8, .4, -.2], torch.tensor([False, False, True, False, False])
-
-
-def float64(x): return torch.tensor(x, dtype=torch.float64)
+NEAR, OWN = [0.8, 0.4, -0.2], torch.tensor([False, False, True, False, False])
 
 
-def toy(cosines=NEAR, t=.5):
-    "An anchor along the first axis, its positive beside it, candidates at these cosines."
-    angle = torch.cat([float64([0., 0.]), float64(cosines).acos()])
+def float64(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def normal(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def contrast_of(*z, rule=views, t=0.5, negatives=None, **ids):
+    e = from_views(list(z), **ids)
+    candidates = e if negatives is None else stack(e, embed(negatives))
+    return compare(candidates[: e.batch[0] * e.batch[1]], candidates, rule, t)
+
+
+def toy(cosines=NEAR, t=0.5):
+    "An anchor along the first axis, its positive beside it, candidates at cosines."
+    angle = torch.cat([float64([0.0, 0.0]), float64(cosines).acos()])
     z = torch.stack([angle.cos(), angle.sin()], 1)
-    return from_views(z[:1], z[1:2], t, negatives=z[2:])
+    return contrast_of(z[:1], z[1:2], t=t, negatives=z[2:])
 
 
-def own(contrast): return OWN.expand(contrast.logits.shape)
+def own(contrast):
+    return OWN.expand(contrast.logits.shape)
 
 
 def cloud(seed=0, images=24):
     "Three classes, and who shares the anchor's."
     g = torch.Generator().manual_seed(seed)
     y = torch.arange(images) % 3
-    centres = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(9))[y]
-    contrast = from_views(*(centres + torch.randn(images, 8, dtype=torch.float64, generator=g) for _ in range(2)), temperature=.4)
+    centres = normal(3, 8, seed=9)[y]
+    noise = [torch.randn(images, 8, dtype=torch.float64, generator=g) for _ in 'ab']
+    contrast = contrast_of(*(centres + x for x in noise), t=0.4)
     both = y.repeat(2)
-    return contrast, contrast.negative & (both[:,None] == both)
+    return contrast, contrast.negative & (both[:, None] == both)
 
 
-def test_measures(): assert MEASURES == {'weight': 0., 'push': 1.}
+def test_measures():
+    assert MEASURES == {'weight': 0.0, 'push': 1.0}
 
 
 @pytest.mark.parametrize('measure, times', MEASURES.items())
 def test_shares_in_closed_form(measure, times):
-    contrast = toy(t=.25)
-    log_w = float64([9., 9., .3, -.1, .7]).expand(2, 5).masked_fill(~contrast.negative, -math.inf)
-    e = [math.exp(w + times*cos/.25) for w, cos in zip((.3, -.1, .7), NEAR)]
-    assert_close(shares(contrast, log_w, measure), float64([0., 0., *(x/sum(e) for x in e)]).expand(2, 5))
-    if measure == 'push': assert_close(shares(contrast, log_w), shares(contrast, log_w, 'push'))
+    contrast = toy(t=0.25)
+    log_w = float64([9.0, 9.0, 0.3, -0.1, 0.7]).expand(2, 5)
+    log_w = log_w.masked_fill(~contrast.negative, -math.inf)
+    weighed = zip((0.3, -0.1, 0.7), NEAR, strict=True)
+    e = [math.exp(w + times * cos / 0.25) for w, cos in weighed]
+    wanted = float64([0.0, 0.0, *(x / sum(e) for x in e)]).expand(2, 5)
+    assert_close(shares(contrast, log_w, measure), wanted)
+    if measure == 'push':
+        assert_close(shares(contrast, log_w), shares(contrast, log_w, 'push'))
 
 
 def test_an_anchor_without_negatives_has_no_shares():
-    alone = from_views(*torch.ones(2, 3, 2, dtype=torch.float64), labels=torch.tensor([0, 0, 0]))
+    z, labels = torch.ones(2, 3, 2, dtype=torch.float64), torch.tensor([0, 0, 0])
+    alone = contrast_of(*z, rule=Without(views, 'label'), labels=labels)
     assert (shares(alone, uniform(alone)) == 0).all()
 
 
 def test_hardness_and_mass_of_two_batches():
     "Means over the batches, each a mean over its anchors."
-    a, b = toy(), toy([.6, 0., -.6], t=1.)
-    hardness, mass = hardness_and_mass([a, b], [own(a), own(b)], uniform, 'weight')
-    assert_close(hardness, (1/3 + 0.)/2); assert_close(mass, 1/3)
-    e, f = [math.exp(x/.5) for x in NEAR], [math.exp(x) for x in (.6, 0., -.6)]
-    wanted = [(sum(x*y for x, y in zip(e, NEAR))/sum(e) + .6*(f[0]-f[2])/sum(f))/2, (e[0]/sum(e) + f[0]/sum(f))/2]
-    assert_close(list(hardness_and_mass([a, b], [own(a), own(b)], uniform)), wanted)
+    a, b = toy(), toy([0.6, 0.0, -0.6], t=1.0)
+    same = [own(a), own(b)]
+    hardness, mass = hardness_and_mass([a, b], same, uniform, 'weight')
+    assert_close(hardness, (1 / 3 + 0.0) / 2)
+    assert_close(mass, 1 / 3)
+    e, f = [math.exp(x / 0.5) for x in NEAR], [math.exp(x) for x in (0.6, 0.0, -0.6)]
+    of_a = sum(x * y for x, y in zip(e, NEAR, strict=True)) / sum(e)
+    of_b = 0.6 * (f[0] - f[2]) / sum(f)
+    wanted = [(of_a + of_b) / 2, (e[0] / sum(e) + f[0] / sum(f)) / 2]
+    assert_close(list(hardness_and_mass([a, b], same, uniform)), wanted)
 
 
 def test_who_has_no_negatives_is_not_counted():
-    "Images 0 to 2 are of one class; image 3 alone has negatives, and its mass is all there is."
-    z = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    contrast = from_views(*z, sample_ids=torch.tensor([0, 0, 0, 0]), negatives=z[0, :1].neg().repeat(2, 1), in_batch=True)
-    contrast.k[0] = 0 # and one with none at all
-    contrast.negative[0] = False
-    same = torch.zeros_like(contrast.negative); same[1:, 8] = True
+    "Of one file, all images have the two further candidates; one anchor has none."
+    z = normal(2, 4, 3)
+    given = dict(negatives=z[0, :1].neg().repeat(2, 1), copies=torch.zeros(4).long())
+    contrast = contrast_of(*z, rule=Without(views, 'copy'), **given)
+    some = torch.arange(8) > 0
+    contrast = replace(contrast, negative=contrast.negative & some[:, None])
+    assert contrast.k.tolist() == [0] + [2] * 7
+    same = torch.zeros_like(contrast.negative)
+    same[1:, 8] = True
     hardness, mass = hardness_and_mass([contrast], [same], uniform, 'weight')
-    assert_close(mass, .5)
-    cos = (contrast.logits*contrast.temperature)[1:, 8:].mean()
+    assert_close(mass, 0.5)
+    cos = (contrast.logits * contrast.temperature)[1:, 8:].mean()
     assert_close(hardness, cos.item())
 
 
-@pytest.mark.parametrize('beta', (-2., 0., .7, 3.))
+@pytest.mark.parametrize('beta', (-2.0, 0.0, 0.7, 3.0))
 def test_tilt_in_closed_form(beta):
-    e = [math.exp(beta*x/.5) for x in NEAR]
-    assert_close(tilt(toy(), beta)[0,2:].exp(), float64([3*x/sum(e) for x in e]))
-    if beta >= 0: assert_close(tilt(toy(), beta), hcl(toy(), beta))
+    e = [math.exp(beta * x / 0.5) for x in NEAR]
+    wanted = float64([3 * x / sum(e) for x in e])
+    assert_close(tilt(toy(), beta)[0, 2:].exp(), wanted)
+    if beta >= 0:
+        assert_close(tilt(toy(), beta), HCL(beta)(toy()))
+
+
+def tilted(beta):
+    return partial(tilt, beta=beta)
 
 
 @pytest.fixture(scope='module')
 def clouds():
-    contrasts, same = zip(*(cloud(seed) for seed in (0, 1)))
+    contrasts, same = zip(*(cloud(seed) for seed in (0, 1)), strict=True)
     return list(contrasts), list(same), Yardstick(list(contrasts), list(same))
 
 
 @pytest.mark.parametrize('measure', MEASURES)
-@pytest.mark.parametrize('beta', (0., .5, 2., 20.))
+@pytest.mark.parametrize('beta', (0.0, 0.5, 2.0, 20.0))
 def test_hcl_is_as_hard_as_itself(clouds, measure, beta):
-    found = clouds[2].judge(lambda c: tilt(c, beta), measure)
-    assert_close(found['beta'], beta, rtol=.01, atol=.01); assert abs(found['excess']) < 2e-3
-    assert (found['hardness'], found['mass']) == hardness_and_mass(clouds[0], clouds[1], lambda c: tilt(c, beta), measure)
+    contrasts, same, yardstick = clouds
+    found = yardstick.judge(tilted(beta), measure)
+    assert_close(found['beta'], beta, rtol=0.01, atol=0.01)
+    assert abs(found['excess']) < 2e-3
+    wanted = hardness_and_mass(contrasts, same, tilted(beta), measure)
+    assert (found['hardness'], found['mass']) == wanted
 
 
 def test_the_easy_side_of_the_yardstick(clouds):
-    found = clouds[2].judge(lambda c: tilt(c, -3.), 'weight')
-    assert_close(found['beta'], -3., rtol=.01, atol=.01); assert abs(found['excess']) < 2e-3
+    found = clouds[2].judge(tilted(-3.0), 'weight')
+    assert_close(found['beta'], -3.0, rtol=0.01, atol=0.01)
+    assert abs(found['excess']) < 2e-3
 
 
 def test_reach_of_the_yardstick(clouds):
     "Shares up to e^{300·cos}: β = 100 at t = .4 lies within."
-    assert_close(clouds[2].judge(lambda c: tilt(c, 100.), 'weight')['beta'], 100., rtol=.05, atol=0)
+    contrasts, same, yardstick = clouds
+    far = yardstick.judge(tilted(100.0), 'weight')
+    assert_close(far['beta'], 100.0, rtol=0.05, atol=0)
     defaults = inspect.signature(Yardstick.__init__).parameters
-    assert (defaults['steepest'].default, defaults['points'].default) == (300., 161)
-    short = Yardstick(clouds[0], clouds[1], steepest=5., points=21)
-    found = short.judge(lambda c: tilt(c, 20.), 'weight')
-    assert math.isnan(found['excess']) and math.isnan(found['beta']) and found['mass'] > 0
+    reach = defaults['steepest'].default, defaults['points'].default
+    assert reach == (300.0, 161)
+    short = Yardstick(contrasts, same, steepest=5.0, points=21)
+    found = short.judge(tilted(20.0), 'weight')
+    assert math.isnan(found['excess']) and math.isnan(found['beta'])
+    assert found['mass'] > 0
 
 
 def test_excess_is_the_mass_beyond_hcls(clouds):
-    "The oracle is judged without its own class: all of HCL's mass at that hardness is saved."
+    """The oracle is judged without its own class.
+
+    All of HCL's mass at that hardness is saved.
+    """
     contrasts, same, yardstick = clouds
-    of = {id(c): s for c, s in zip(contrasts, same)}
-    oracle = lambda c: mean_one(log_share(c.logits, c.negative & ~of[id(c)], c.k), c.k)
+    of = {id(c): s for c, s in zip(contrasts, same, strict=True)}
+
+    def oracle(c):
+        return mean_one(log_share(c.logits, c.negative & ~of[id(c)], c.k), c.k)
+
     found = yardstick.judge(oracle)
     assert found['mass'] == 0
-    as_hard = hardness_and_mass(contrasts, same, lambda c: tilt(c, found['beta']))
-    assert_close(as_hard[0], found['hardness'], rtol=0, atol=1e-3); assert_close(found['excess'], -as_hard[1], rtol=0, atol=2e-3)
+    hardness, mass = hardness_and_mass(contrasts, same, tilted(found['beta']))
+    assert_close(hardness, found['hardness'], rtol=0, atol=1e-3)
+    assert_close(found['excess'], -mass, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize('measure', MEASURES)
 def test_match_turns_the_familys_own_knob(clouds, measure):
     contrasts, same, yardstick = clouds
-    wanted = hardness_and_mass(contrasts, same, lambda c: tilt(c, 3.), measure)[0]
-    found = yardstick.match(lambda b: lambda c: tilt(c, b*2), wanted, measure)
-    assert_close(found['own_beta'], 1.5, rtol=0, atol=2e-3); assert_close(found['beta'], 3., rtol=0, atol=.03)
-    assert_close(found['hardness'], wanted, rtol=0, atol=1e-3) and set(found) == {'own_beta', 'hardness', 'mass', 'beta', 'excess'}
+    wanted = hardness_and_mass(contrasts, same, tilted(3.0), measure)[0]
+    found = yardstick.match(lambda b: tilted(b * 2), wanted, measure)
+    assert_close(found['own_beta'], 1.5, rtol=0, atol=2e-3)
+    assert_close(found['beta'], 3.0, rtol=0, atol=0.03)
+    assert_close(found['hardness'], wanted, rtol=0, atol=1e-3)
+    assert set(found) == {'own_beta', 'hardness', 'mass', 'beta', 'excess'}
 
 
 def test_a_family_that_is_never_so_hard(clouds):
     contrasts, same, yardstick = clouds
-    nothing = dict.fromkeys(('own_beta', 'hardness', 'mass', 'beta', 'excess'))
-    softer, harder = (hardness_and_mass(contrasts, same, lambda c: tilt(c, b))[0] for b in (.5, 3.))
-    for wanted, limits in ((harder, (0., 2.)), (softer, (1., 60.))):
-        found = yardstick.match(lambda b: lambda c: tilt(c, b), wanted, limits=limits)
-        assert set(found) == set(nothing) and all(math.isnan(x) for x in found.values())
-    far = hardness_and_mass(contrasts, same, lambda c: tilt(c, 50.))[0]
-    assert_close(yardstick.match(lambda b: lambda c: tilt(c, b), far)['own_beta'], 50., rtol=0, atol=2.) # the default reaches to 60
+
+    def hardness_at(beta):
+        return hardness_and_mass(contrasts, same, tilted(beta))[0]
+
+    softer, harder = hardness_at(0.5), hardness_at(3.0)
+    for wanted, limits in ((harder, (0.0, 2.0)), (softer, (1.0, 60.0))):
+        found = yardstick.match(tilted, wanted, limits=limits)
+        assert set(found) == {'own_beta', 'hardness', 'mass', 'beta', 'excess'}
+        assert all(math.isnan(x) for x in found.values())
+    # the default reaches to 60
+    far = yardstick.match(tilted, hardness_at(50.0))
+    assert_close(far['own_beta'], 50.0, rtol=0, atol=2.0)
 
 
 def test_rank_profile_by_hand():
-    "Two anchors; their negatives from the nearest to the farthest get .5 .3 .2 and .1 .1 .8 of the share."
-    contrast = toy()
-    logits = float64([[5., 5., 3., 1., 2.], [5., 5., 1., 2., 3.]])
-    contrast = type(contrast)(**vars(contrast) | {'logits': logits})
-    p = float64([[0., 0., .5, .2, .3], [0., 0., .8, .1, .1]])
-    assert_close(rank_profile(contrast, p), float64([[0., 0., .3, .5, .2], [0., 0., .5, .2, .3]]))
+    """Two anchors, whose negatives get, from the nearest to the farthest:
+
+    .5 .3 .2 and .1 .1 .8 of the share.
+    """
+    logits = float64([[5.0, 5.0, 3.0, 1.0, 2.0], [5.0, 5.0, 1.0, 2.0, 3.0]])
+    contrast = replace(toy(), logits=logits)
+    p = float64([[0.0, 0.0, 0.5, 0.2, 0.3], [0.0, 0.0, 0.8, 0.1, 0.1]])
+    wanted = float64([[0.0, 0.0, 0.3, 0.5, 0.2], [0.0, 0.0, 0.5, 0.2, 0.3]])
+    assert_close(rank_profile(contrast, p), wanted)
 
 
 def test_rank_profile_where_numbers_of_negatives_differ():
-    "The second anchor has two: what a third rank gets is not its own, and the rest is scaled to one."
+    """The second anchor has two.
+
+    What a third rank gets is not its own, and the rest is scaled to one.
+    """
     contrast = toy()
-    negative = contrast.negative.clone(); negative[1, 4] = False
-    logits = float64([[0., 0., 3., 2., 1.], [0., 0., 1., 2., 9.]])
-    contrast = type(contrast)(**vars(contrast) | {'logits': logits, 'negative': negative})
-    p = float64([[0., 0., .6, .2, .2], [0., 0., .2, .8, 0.]])
-    mean = [.7, .2, .1]
-    assert_close(rank_profile(contrast, p), float64([[0., 0., *mean], [0., 0., .2/.9, .7/.9, 0.]]))
-    assert_close(rank_profile(contrast, float64([[0., 0., .6, .2, .2], [0.]*5]))[1].sum(), float64(1.))
+    negative = contrast.negative.clone()
+    negative[1, 4] = False
+    logits = float64([[0.0, 0.0, 3.0, 2.0, 1.0], [0.0, 0.0, 1.0, 2.0, 9.0]])
+    contrast = replace(contrast, logits=logits, negative=negative)
+    first = [0.0, 0.0, 0.6, 0.2, 0.2]
+    mean = [0.7, 0.2, 0.1]
+    second = [0.0, 0.0, 0.2 / 0.9, 0.7 / 0.9, 0.0]
+    found = rank_profile(contrast, float64([first, [0.0, 0.0, 0.2, 0.8, 0.0]]))
+    assert_close(found, float64([[0.0, 0.0, *mean], second]))
+    of_one = rank_profile(contrast, float64([first, [0.0] * 5]))
+    assert_close(of_one[1].sum(), float64(1.0))
 
 
 def test_of_equally_near_the_first_ranks_first():
     "As many as make an unstable sort shuffle."
     n = 200
-    contrast = toy([.3]*n)
-    p = torch.arange(n+2, dtype=torch.float64).expand(2, -1)*contrast.negative
-    p = p/p.sum(1, keepdim=True)
+    contrast = toy([0.3] * n)
+    p = torch.arange(n + 2, dtype=torch.float64).expand(2, -1) * contrast.negative
+    p = p / p.sum(1, keepdim=True)
     assert_close(rank_profile(contrast, p), p)
 
 
 def test_knowledge_by_hand():
-    "Means over anchors and batches of what the mass exceeds the profile's; hardness is the profile's."
-    logits = float64([[0., 0., 3., 1., 2.], [0., 0., 1., 2., 9.]])
-    base = toy(t=.5)
-    contrast = type(base)(**vars(base) | {'logits': logits})
-    log_w = float64([[0., 0., .5, .2, .3], [0., 0., .8, .1, .1]]).log().masked_fill(~base.negative, -math.inf)
-    same = own(base)
-    found = knowledge([contrast, contrast], [same, same], lambda c: log_w, 'weight')
-    assert_close(found['knowledge'], ((.5 - .3) + (.8 - .5))/2)
-    assert_close(found['rank_hardness'], .5*((.3*3 + .5*1 + .2*2) + (.5*1 + .2*2 + .3*9))/2)
-    other = knowledge([contrast, base], [same, same], lambda c: log_w, 'weight')
-    assert_close(other['knowledge'], (found['knowledge'] + knowledge([base], [same], lambda c: log_w, 'weight')['knowledge'])/2)
-    pushed = knowledge([contrast], [same], lambda c: log_w)
-    assert pushed == knowledge([contrast], [same], lambda c: log_w + c.logits, 'weight') != knowledge([contrast], [same], lambda c: log_w, 'weight')
+    """Means over anchors and batches of what the mass exceeds the profile's.
+
+    The hardness is the profile's.
+    """
+    base = toy(t=0.5)
+    logits = float64([[0.0, 0.0, 3.0, 1.0, 2.0], [0.0, 0.0, 1.0, 2.0, 9.0]])
+    contrast = replace(base, logits=logits)
+    w = float64([[0.0, 0.0, 0.5, 0.2, 0.3], [0.0, 0.0, 0.8, 0.1, 0.1]])
+    log_w = w.log().masked_fill(~base.negative, -math.inf)
+
+    def known(*contrasts, measure='weight', pushed=0):
+        same = [own(base)] * len(contrasts)
+
+        def weighting(c):
+            return log_w + pushed * c.logits
+
+        return knowledge(list(contrasts), same, weighting, measure)
+
+    found = known(contrast, contrast)
+    assert_close(found['knowledge'], ((0.5 - 0.3) + (0.8 - 0.5)) / 2)
+    first = 0.3 * 3 + 0.5 * 1 + 0.2 * 2
+    second = 0.5 * 1 + 0.2 * 2 + 0.3 * 9
+    assert_close(found['rank_hardness'], 0.5 * (first + second) / 2)
+    mean = (found['knowledge'] + known(base)['knowledge']) / 2
+    assert_close(known(contrast, base)['knowledge'], mean)
+    by_default = knowledge([contrast], [own(base)], lambda c: log_w)
+    assert by_default == known(contrast, measure='push')
+    assert by_default == known(contrast, pushed=1) != known(contrast)
 
 
-def views(seed=0): return torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def images(count=2, seed=0):
+    return normal(count, 6, 5, seed=seed)
 
 
-def test_oracle():
-    z, y = views(), torch.tensor([0, 1, 0, 1, 2, -1])
-    loss = OracleLoss(.3, 2., reduction='none', chunk_size=5)
-    assert (loss.temperature, loss.beta, loss.tau_plus, loss.chunk_size) == (.3, 2., 0., 5)
-    assert_close(loss(*z, true_labels=y), HCLLoss(.3, 0., 2., reduction='none')(*z, labels=y))
-    stats = OracleLoss()(*z, true_labels=y, return_stats=True)[1]
+@pytest.mark.parametrize('count', (2, 3))
+def test_oracle(count):
+    "HCL under a rule that reads the labels, some of which are unknown."
+    z, y = images(count), torch.tensor([0, 1, 0, 1, 2, -1])
+    cheating = contrast_of(*z, rule=Without(views, 'label'), t=0.3, labels=y)
+    each = HCLLoss(0.3, 0.0, 2.0, reduction='none', chunk_size=5)
+    assert_close(each(*z, labels=y), InfoNCE()(cheating, HCL(2.0)(cheating)))
+    known = dict(labels=y, true_labels=y, return_stats=True)
+    stats = HCLLoss(0.3, 0.0, 2.0)(*z, **known)[1]
     assert stats['false_negative_mass'] == 0 and 'false_negative_rate' in stats
-    assert (OracleLoss().temperature, OracleLoss().beta) == (.5, 1.)
-    with pytest.raises(TypeError, match='true_labels'): loss(*z)
 
 
-def permutation(n): return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+def permutation(n):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
 
 
 @pytest.mark.parametrize('per_anchor', (True, False), ids=('of each anchor', 'of all'))
 def test_a_placebo_wears_the_scores_of_others(per_anchor):
-    "Row by row: an anchor's own scores at other candidates, the mean where there was none."
-    contrast = from_views(*views(), sample_ids=torch.tensor([0, 1, 2, 0, 3, 4]))
-    value = torch.arange(144., dtype=torch.float64).reshape(12, 12)**2
-    indicator = Indicator(value if per_anchor else value[3:4], low=-2., unit=3., floor=.5)
-    torch.manual_seed(5); before = torch.get_rng_state()
-    swapped, order = swap_candidates(indicator, contrast), permutation(12).tolist()
-    assert torch.get_rng_state().equal(before) # and no other randomness is touched
-    assert (swapped.low, swapped.unit, swapped.floor) == (-2., 3., .5)
+    "Row by row: an anchor's own scores at other candidates, the mean where none was."
+    copies = torch.tensor([0, 1, 2, 0, 3, 4])
+    contrast = contrast_of(*images(), rule=Without(views, 'copy'), copies=copies)
+    value = torch.arange(144.0, dtype=torch.float64).reshape(12, 12) ** 2
+    value = value if per_anchor else value[3:4]
+    indicator = Indicator(value, low=-2.0, unit=3.0, floor=0.5)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    swapped, order = swap_candidates(indicator, contrast), permutation(12)
+    assert torch.get_rng_state().equal(before)  # and no other randomness is touched
+    assert (swapped.low, swapped.unit, swapped.floor) == (-2.0, 3.0, 0.5)
     for i in range(12):
-        row, negative = indicator.value[i if per_anchor else 0].tolist(), contrast.negative[i].tolist()
-        mean = sum(x for x, n in zip(row, negative) if n)/sum(negative)
-        assert_close(swapped.value[i], float64([row[j] if negative[j] else mean for j in order]))
+        row = indicator.value[i if per_anchor else 0].tolist()
+        negative = contrast.negative[i].tolist()
+        mean = sum(x for x, n in zip(row, negative, strict=True) if n) / sum(negative)
+        wanted = [row[j] if negative[j] else mean for j in order]
+        assert_close(swapped.value[i], float64(wanted))
     assert sum(i == j for i, j in enumerate(order)) < 3
 
 
 def test_a_placebo_without_negatives_is_finite():
-    contrast = from_views(*views(), labels=torch.zeros(6, dtype=torch.long))
-    assert swap_candidates(Indicator(torch.ones(1, 12, dtype=torch.float64)), contrast).value.isfinite().all()
+    labels = torch.zeros(6, dtype=torch.long)
+    alone = contrast_of(*images(), rule=Without(views, 'label'), labels=labels)
+    indicator = Indicator(torch.ones(1, 12, dtype=torch.float64))
+    assert swap_candidates(indicator, alone).value.isfinite().all()
+    assert (Placebo(swap='ur')(alone) == -math.inf).all()
 
 
-def test_which_opinions_are_swapped():
-    contrast, knobs = from_views(*views()), Knobs(uncertainty='entropy', distance='euclidean')
-    u, r = uncertainty(contrast, 'entropy'), representativeness(contrast, 'euclidean')
+def values(opinions):
+    return [opinion().value for opinion in opinions]
+
+
+@pytest.mark.parametrize('count', (2, 3))
+def test_which_opinions_are_swapped(count):
+    contrast = contrast_of(*images(count))
+    knobs = dict(uncertainty='entropy', distance='euclidean')
+    u = uncertainty(contrast, 'entropy')
+    r = representativeness(contrast, 'euclidean')
     of_others = [swap_candidates(x, contrast).value for x in (u, r)]
     for given in (None, u):
-        known = [f().value for f in opinions(contrast, knobs, given)]
-        only_u = [f().value for f in swap_u(contrast, knobs, given)]
-        both = [f().value for f in swap_both(contrast, knobs, given)]
-        assert_close(known[1], r.value); assert_close(only_u[1], r.value)
-        assert_close(only_u[0], of_others[0]); assert_close(both, of_others)
-    assert not torch.equal(of_others[0], u.value.expand(12, 12)) and not torch.equal(of_others[1], r.value)
+        known = values(UnReMix(**knobs).opinions(contrast, given))
+        only_u = values(Placebo(**knobs).opinions(contrast, given))
+        both = values(Placebo(**knobs, swap='ur').opinions(contrast, given))
+        assert_close(known, [u.value, r.value])
+        assert_close(only_u, [of_others[0], r.value])
+        assert_close(both, of_others)
+    assert not torch.equal(of_others[0], u.value.expand(6 * count, 6 * count))
+    assert not torch.equal(of_others[1], r.value)
 
 
-@pytest.mark.parametrize('ask', (swap_u, swap_both), ids=('u', 'ur'))
-def test_placebo_loss(ask):
-    z, knobs = views(), dict(mix=(.5, .2, .3), beta=2., kappa=(2., 1.))
-    loss = PlaceboLoss(.3, .1, ask=ask, chunk_size=5, reduction='none', **knobs)
-    assert (loss.temperature, loss.tau_plus, loss.chunk_size) == (.3, .1, 5)
+KNOBS = dict(mix=(0.5, 0.2, 0.3), beta=2.0, kappa=(2.0, 1.0))
+
+
+@pytest.mark.parametrize('count', (2, 3))
+@pytest.mark.parametrize('swap', ('u', 'ur'))
+def test_placebo_loss(swap, count):
+    z, placebo = images(count), Placebo(**KNOBS, swap=swap)
+    fields = dict(loss=InfoNCE(0.1), temperature=0.3, reduction='none')
+    loss = ContrastiveLoss(placebo, **fields, chunk_size=5)
     contrast = loss.contrast(*z)
-    wanted = mixture(contrast, Knobs(**knobs), ask=ask)
+    u = swap_candidates(uncertainty(contrast, 'norm'), contrast)
+    r = representativeness(contrast)
+    if swap == 'ur':
+        r = swap_candidates(r, contrast)
+    wanted = mixture(contrast, Knobs(**KNOBS), lambda: u, lambda: r)
     assert_close(loss.log_weights(contrast), wanted)
-    assert not wanted.allclose(mixture(contrast, Knobs(**knobs), ask=swap_both if ask is swap_u else swap_u))
-    assert PlaceboLoss().ask is swap_u
-    top = PlaceboLoss(.3, ask=ask, select='top', k_keep=2, **knobs)
-    assert (top.log_weights(contrast).isfinite().sum(1) == 2).all()
-    assert not loss(*z).allclose(UnReMixLoss(.3, .1, reduction='none', **knobs)(*z))
+    other = Placebo(**KNOBS, swap='ur' if swap == 'u' else 'u')
+    assert not wanted.allclose(other(contrast))
+    top = replace(placebo, select='top', k_keep=2)
+    assert (top(contrast).isfinite().sum(1) == 2).all()
+    assert_close(loss(*z), ContrastiveLoss(placebo, **fields)(*z))
+    assert_close(loss(*z), InfoNCE(0.1)(contrast, wanted, contrast.k))
+    real = UnReMixLoss(0.3, 0.1, **KNOBS, reduction='none')
+    assert not loss(*z).allclose(real(*z))
+    assert Placebo().swap == 'u'
+
+
+def test_a_placebo_swaps_among_all_candidates_in_parts_too(monkeypatch):
+    "What is prepared once, and some anchors at a time, change nothing."
+    z = normal(2, 20, 5)
+    e = from_views(list(z))
+    contrast, placebo = compare(e, e, views, 0.3), Placebo(swap='ur')
+    whole = placebo(contrast)
+    prepared = placebo.prepare(e, e, views, 0.3)
+    assert_close(placebo(with_prepared(contrast, prepared)), whole)
+    monkeypatch.setattr('unremix.tiles.CACHE_CELLS', 1)
+    assert_close(placebo(contrast), whole)
+
+
+def test_what_is_no_swap():
+    with pytest.raises(ValueError, match='swap must be'):
+        Placebo(swap='r')
+    with pytest.raises(ValueError, match='beta must be'):
+        Placebo(beta=-1.0)

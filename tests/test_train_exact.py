@@ -351,3 +351,15 @@ def test_the_accelerator_that_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
     assert [T.available(a) for a in ('cuda', 'mps', 'cpu', 'auto', None)] == ['auto', 'mps', 'cpu', 'auto', 'auto']
+
+
+def test_a_loss_with_parameters_is_refused(monkeypatch):
+    "The loop's optimiser holds the encoder only: a learned temperature would never learn."
+    from unremix import LearnedTemperature, NTXentLoss
+    from unremix import train as module
+
+    learns = {'learns': lambda cfg: NTXentLoss(LearnedTemperature(0.5))}
+    monkeypatch.setattr(module, 'STRATEGIES', module.STRATEGIES | learns)
+    cfg = dataclasses.replace(TrainConfig(), strategy='learns')
+    with pytest.raises(ValueError, match='the loss of a strategy must be without parameters'):
+        module.make_criterion(cfg)

@@ -1,145 +1,368 @@
-"""What every weighting must satisfy, checked for all of them: see 'Invariants' in the pages 02 to 06."""
+"""What every weighting must satisfy, checked for all of them.
+
+The invariants are those of the pages on hard negatives, uncertainty and UnReMix.
+"""
+
 import math
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import product
+from typing import ClassVar
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
-from unremix import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss, WeightedNTXentLoss
-from unremix.importance import NORMALIZERS
-from unremix.losses import contrastive_loss, uniform
-from unremix.pairs import from_views
+from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
+from unremix import NTXentLoss, UnReMixLoss
+from unremix import contrast as seam
+from unremix.contrast import OutsideBatch, across, part, prepared_for, supervised
+from unremix.contrast import with_prepared
+from unremix.contrastive_loss import prepared_by
+from unremix.hard_negatives import HCL, log_share, mean_one, uniform
+from unremix.info_nce import InfoNCE, decoupled
+from unremix.queue import KeyQueue
+from unremix.unremix import NORMALIZERS
 from unremix.uncertainty import UNCERTAINTIES
 
 
-def first_half(contrast):
-    "A user's own weighting: only the candidates in the first half of the columns, all alike."
-    few = contrast.negative & (torch.arange(contrast.logits.shape[1], device=contrast.logits.device) < contrast.n_views//2)
-    few = torch.where(few.any(1, keepdim=True), few, contrast.negative)
-    share = few/few.sum(1, keepdim=True).clamp_min(1)
-    return (share*contrast.k[:,None]).log().masked_fill(~few, -math.inf)
+def first_half(c):
+    "A user's own weighting: only the first half of the batch, all alike."
+    count, samples = c.candidates.batch
+    column = torch.arange(c.logits.shape[1], device=c.logits.device)
+    few = c.negative & (column < count * samples // 2)
+    few = torch.where(few.any(1, keepdim=True), few, c.negative)
+    share = few / few.sum(1, keepdim=True).clamp_min(1)
+    return (share * c.k[:, None]).log().masked_fill(~few, -math.inf)
+
+
+@dataclass(frozen=True)
+class Central:
+    "A user's own weighting that is prepared: who resembles the batch counts more."
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def prepare(self, anchors, candidates, rule, temperature):
+        mean = anchors.z.mean(0)
+        return candidates.each(lambda rows: candidates.z[rows] @ mean, 4)
+
+    def __call__(self, c):
+        score = prepared_for(c, self.prepare).expand_as(c.logits)
+        return mean_one(log_share(score, c.negative, c.k), c.k)
 
 
 LOSSES = dict(
-    ntxent=NTXentLoss, debiased=DebiasedNTXentLoss, hcl=HCLLoss, hcl_detached=lambda t: HCLLoss(t, detach_weights=True),
-    unremix_attached=lambda t: UnReMixLoss(t, detach_weights=False), unremix_debiased=lambda t: UnReMixLoss(t, tau_plus=.1),
-    unremix_euclidean=lambda t: UnReMixLoss(t, distance='euclidean'), similarity_only=lambda t: UnReMixLoss(t, mix=(0, 1, 0)),
-    top=lambda t: UnReMixLoss(t, select='top', k_keep=3), own=lambda t: WeightedNTXentLoss(first_half, t),
-    **{f'{u}_{n}': lambda t, u=u, n=n: UnReMixLoss(t, uncertainty=u, normalize=n) for u, n in product(UNCERTAINTIES, NORMALIZERS)},
-    **{f'{u}_log': lambda t, u=u: UnReMixLoss(t, uncertainty=u, pool='log', uncertainty_temperature=.1) for u in UNCERTAINTIES})
+    ntxent=NTXentLoss,
+    debiased=DebiasedNTXentLoss,
+    hcl=HCLLoss,
+    hcl_detached=lambda t: HCLLoss(t, detach_weights=True),
+    unremix_attached=lambda t: UnReMixLoss(t, detach_weights=False),
+    unremix_debiased=lambda t: UnReMixLoss(t, tau_plus=0.1),
+    unremix_euclidean=lambda t: UnReMixLoss(t, distance='euclidean'),
+    similarity_only=lambda t: UnReMixLoss(t, mix=(0, 1, 0)),
+    top=lambda t: UnReMixLoss(t, select='top', k_keep=3),
+    own=lambda t: ContrastiveLoss(first_half, temperature=t),
+    own_prepared=lambda t: ContrastiveLoss(Central(), temperature=t),
+    decoupled=lambda t: ContrastiveLoss(HCL(), loss=decoupled, temperature=t),
+)
+for u, n in product(UNCERTAINTIES, NORMALIZERS):
+    knobs = dict(uncertainty=u, normalize=n)
+    LOSSES[f'{u}_{n}'] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
+for u in UNCERTAINTIES:
+    knobs = dict(uncertainty=u, pool='log', uncertainty_temperature=0.1)
+    LOSSES[f'{u}_log'] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 SELECTING = {'top', 'own'}
 every_loss = pytest.mark.parametrize('name', LOSSES)
+
+
+def tau_plus(loss):
+    return getattr(loss.loss, 'tau_plus', 0.0)
 
 
 def views(b=6, d=8, f=5, dtype=torch.float64, seed=0):
     g = torch.Generator().manual_seed(seed)
     z1, z2 = torch.randn(2, b, d, generator=g, dtype=torch.float64)
     hidden = torch.randn(2, b, f, generator=g, dtype=torch.float64)
-    return [x.to(dtype) for x in (z1, z1 + .7*z2)], tuple(h.to(dtype) for h in hidden)
+    return [x.to(dtype) for x in (z1, z1 + 0.7 * z2)], tuple(
+        h.to(dtype) for h in hidden
+    )
+
+
+def third_view(b=6, d=8, f=5, dtype=torch.float64):
+    "One view more, and its hidden inputs."
+    (z3, _), (h3, _) = views(b, d, f, dtype, seed=1)
+    return z3, h3
+
+
+def filled_queue(dtype=torch.float64, device='cpu', size=5):
+    "Four of five slots hold keys."
+    (keys, _), (hidden, _) = views(b=4, dtype=dtype, seed=2)
+    queue = KeyQueue(size, 8, stores_hidden=True).to(dtype).to(device)
+    queue.push(keys.to(device), hidden.to(device))
+    return queue
+
+
+def companions():
+    "What a call can be given: further views, then arguments by name, then the rule."
+    (z1, _), hidden = views()
+    z3, h3 = third_view()
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
+    return dict(
+        hidden=((), dict(hidden=hidden), None),
+        nothing=((), {}, None),
+        sample_ids=((), dict(sample_ids=torch.tensor([0, 1, 2, 0, 1, 3])), None),
+        labels=((), dict(labels=classes), None),
+        negatives=((), dict(negatives=z1.flip(1)), None),
+        only_negatives=((), dict(negatives=z1.flip(1)), OutsideBatch(seam.views)),
+        queue=((), dict(queue=filled_queue(), hidden=hidden), None),
+        everything=((), dict(queue=filled_queue(), negatives=z1.flip(1)), seam.views),
+        three_views=((z3,), dict(hidden=(*hidden, h3)), None),
+        several_positives=((), dict(labels=classes, hidden=hidden), supervised),
+        three_and_several=((z3,), dict(labels=classes), supervised),
+        across=((z3,), {}, across),
+    )
+
+
+COMPANIONS = companions()
 
 
 def edge_cases():
     "Inputs on which naive code divides by zero, overflows or compares rounding errors."
     (z1, z2), _ = views(dtype=torch.float32)
     eye, zero, same = torch.eye(6, 8), torch.zeros(6, 8), torch.ones(6, 8)
-    outlier = z1.clone(); outlier[0] /= 20
-    one_zero = z1.clone(); one_zero[2] = 0
-    return dict(duplicated=(z1[[0, 0, 1, 1, 2, 2]], z2), collapsed=(same, same), orthogonal=(eye, eye), all_zero=(zero, zero), one_zero=(one_zero, z2),
-                near_collapse=(same + 1e-3*z1, same + 1e-3*z2), outlier=(outlier, z2), one_image=(z1[:1], z2[:1]), two_images=(z1[:2], z2[:2]))
+    outlier = z1.clone()
+    outlier[0] /= 20
+    one_zero = z1.clone()
+    one_zero[2] = 0
+    return dict(
+        duplicated=(z1[[0, 0, 1, 1, 2, 2]], z2),
+        collapsed=(same, same),
+        orthogonal=(eye, eye),
+        all_zero=(zero, zero),
+        one_zero=(one_zero, z2),
+        near_collapse=(same + 1e-3 * z1, same + 1e-3 * z2),
+        outlier=(outlier, z2),
+        one_image=(z1[:1], z2[:1]),
+        two_images=(z1[:2], z2[:2]),
+    )
 
 
-def hidden_like(z1): return tuple(x[:len(z1)].to(z1.dtype) for x in views()[1])
+def hidden_like(z1):
+    return tuple(x[: len(z1)].to(z1.dtype) for x in views()[1])
 
 
+@pytest.mark.parametrize('given', COMPANIONS)
 @every_loss
-def test_mean_one_and_nothing_off_the_negatives(name):
-    (z1, z2), hidden = views()
-    loss = LOSSES[name](.5)
-    for kwargs in (dict(hidden=hidden), {}, dict(sample_ids=torch.tensor([0, 1, 2, 0, 1, 3])), dict(labels=torch.tensor([0, 0, 1, 1, 2, 2])),
-                   dict(negatives=torch.flip(z1, (1,)))):
-        contrast = loss.contrast(z1, z2, **kwargs)
-        log_w = loss.log_weights(contrast)
-        assert_close(log_w.exp().sum(1)/contrast.k, torch.ones(12, dtype=torch.float64))
-        assert (log_w[~contrast.negative] == -math.inf).all()
-        if name not in SELECTING: assert log_w[contrast.negative].isfinite().all()
+def test_mean_one_and_nothing_off_the_negatives(name, given):
+    z, _ = views()
+    more, kwargs, rule = COMPANIONS[given]
+    loss = LOSSES[name](0.5)
+    loss.pairs = rule
+    c = loss.contrast(*z, *more, **kwargs)
+    log_w = loss.log_weights(c)
+    assert_close(log_w.exp().sum(1) / c.k, torch.ones_like(c.k))
+    assert (log_w[~c.negative] == -math.inf).all()
+    if name not in SELECTING:
+        assert log_w[c.negative].isfinite().all()
 
 
 @every_loss
 def test_permutation_and_view_swap(name):
-    if name == 'own': pytest.skip('the example depends on the order by design')
+    if name == 'own':
+        pytest.skip('the example depends on the order by design')
     (z1, z2), h = views()
-    loss = LOSSES[name](.5)
+    loss = LOSSES[name](0.5)
     log_w = loss.log_weights(loss.contrast(z1, z2, hidden=h))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    moved = loss.log_weights(loss.contrast(z1[order], z2[order], hidden=(h[0][order], h[1][order])))
-    both = torch.cat([order, order+6])
-    assert_close(moved, log_w[both][:,both])
-    swapped, roll = loss.log_weights(loss.contrast(z2, z1, hidden=h[::-1])), torch.arange(12).roll(6)
-    assert_close(swapped, log_w[roll][:,roll])
+    moved_h = (h[0][order], h[1][order])
+    moved = loss.log_weights(loss.contrast(z1[order], z2[order], hidden=moved_h))
+    both = torch.cat([order, order + 6])
+    assert_close(moved, log_w[both][:, both])
+    swapped = loss.log_weights(loss.contrast(z2, z1, hidden=h[::-1]))
+    roll = torch.arange(12).roll(6)
+    assert_close(swapped, log_w[roll][:, roll])
 
 
 @every_loss
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_views_in_any_order(name):
+    "Of three views, too, none is the first."
+    if name == 'own':
+        pytest.skip('the example depends on the order by design')
+    (z1, z2), (h1, h2) = views()
+    z3, h3 = third_view()
+    loss = LOSSES[name](0.5)
+    log_w = loss.log_weights(loss.contrast(z1, z2, z3, hidden=(h1, h2, h3)))
+    rolled = loss.log_weights(loss.contrast(z3, z1, z2, hidden=(h3, h1, h2)))
+    roll = torch.arange(18).roll(6)
+    assert_close(rolled, log_w[roll][:, roll])
+
+
+@every_loss
+@pytest.mark.parametrize(
+    'dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
 def test_finite_values_and_gradients(name, dtype):
-    for (case, (z1, z2)), t in product(edge_cases().items(), (.5, .01)):
-        labels = [None, torch.zeros(len(z1), dtype=torch.long)] # the second leaves no negative at all
-        for y in labels:
-            if y is not None and 'debiased' in name or y is not None and name.startswith('hcl'): continue # labels exclude tau_plus
+    for (case, (z1, z2)), t in product(edge_cases().items(), (0.5, 0.01)):
+        loss = LOSSES[name](t)
+        # the second leaves no negative at all; labels exclude tau_plus
+        labels = [None, torch.zeros(len(z1), dtype=torch.long)]
+        for y in labels[:1] if tau_plus(loss) else labels:
             a, b = (z.to(dtype, copy=True).requires_grad_() for z in (z1, z2))
-            value = LOSSES[name](t)(a, b, hidden=hidden_like(a), labels=y)
+            value = loss(a, b, hidden=hidden_like(a), labels=y)
             value.backward()
-            assert value.isfinite() and a.grad.isfinite().all() and b.grad.isfinite().all(), f'{case} at t={t}, labels={y is not None}'
+            where = f'{case} at t={t}, labels={y is not None}'
+            assert value.isfinite(), where
+            assert a.grad.isfinite().all() and b.grad.isfinite().all(), where
             assert a.grad.dtype == dtype
-            if y is not None or len(z1) == 1: assert value == 0 and (a.grad == 0).all()
+            if y is not None or len(z1) == 1:
+                assert value == 0 and (a.grad == 0).all()
 
 
-def near(name, case):
-    "Promised except where a weighting is discontinuous: a range that is itself rounding noise, or which of two equals is kept."
+@every_loss
+def test_finite_with_several_positives(name):
+    "Also where nobody is left to be a negative, and where the temperature learns."
+    for (case, (z1, z2)), t in product(edge_cases().items(), (0.5, 0.02)):
+        for labels in (torch.arange(len(z1)) % 3, torch.zeros(len(z1)).long()):
+            temperature = LearnedTemperature(t)
+            loss = LOSSES[name](temperature)
+            loss.pairs = supervised
+            if tau_plus(loss):
+                loss.tau_plus = 0.0
+            a, b = (z.clone().requires_grad_() for z in (z1, z2))
+            value = loss(a, b, a.flip(1), labels=labels)
+            value.backward()
+            assert value.isfinite(), f'{case} at t={t}'
+            gradients = a.grad, b.grad, temperature.x.grad
+            assert all(x.isfinite().all() for x in gradients), f'{case} at t={t}'
+
+
+def near(name):
+    "Promised unless a weighting jumps: which of two equals is kept."
     return name != 'top'
 
 
 @every_loss
 def test_float32_log_weights_near_float64(name):
-    for (case, (z1, z2)), t in product(edge_cases().items(), (.5, .1, .01)):
+    for (case, (z1, z2)), t in product(edge_cases().items(), (0.5, 0.1, 0.01)):
         loss = LOSSES[name](t)
         both = []
         for dtype in (torch.float32, torch.float64):
-            contrast = loss.contrast(z1.to(dtype), z2.to(dtype), hidden=hidden_like(z1.to(dtype)))
-            both.append(loss.log_weights(contrast).double())
-        if near(name, case): assert_close(*both, rtol=0, atol=.02, msg=lambda m: f'{case} at t={t}: {m}')
+            hidden = hidden_like(z1.to(dtype))
+            c = loss.contrast(z1.to(dtype), z2.to(dtype), hidden=hidden)
+            both.append(loss.log_weights(c).double())
+        if near(name):
+            message = f'{case} at t={t}'
+            assert_close(
+                *both, rtol=0, atol=0.02, msg=lambda m, at=message: f'{at}: {m}'
+            )
 
 
 @every_loss
 def test_equal_scores_are_uniform(name):
-    if name in SELECTING: pytest.skip('a selecting weighting is never uniform')
+    if name in SELECTING:
+        pytest.skip('a selecting weighting is never uniform')
     z = torch.ones(5, 8, dtype=torch.float64)
-    loss = LOSSES[name](.5)
-    contrast = loss.contrast(z, z)
-    assert_close(loss.log_weights(contrast), uniform(contrast))
-    if not loss.tau_plus: assert_close(loss(z, z), torch.tensor(math.log(9), dtype=torch.float64))
+    loss = LOSSES[name](0.5)
+    c = loss.contrast(z, z)
+    assert_close(loss.log_weights(c), uniform(c))
+    others = 8 if name == 'decoupled' else 9  # which leaves the positive out
+    if not tau_plus(loss):
+        assert_close(loss(z, z), torch.tensor(math.log(others), dtype=torch.float64))
+
+
+@pytest.mark.parametrize('given', COMPANIONS)
+@every_loss
+def test_blocks_of_rows_give_the_same_rows(name, given):
+    z, _ = views()
+    more, kwargs, rule = COMPANIONS[given]
+    loss = LOSSES[name](0.5)
+    loss.pairs = rule
+    comparison = loss.comparison(*z, *more, **kwargs)
+    prepared = prepared_by(loss.weights, comparison)
+    c = with_prepared(comparison.contrast(), prepared)
+    whole = loss.log_weights(c)
+    rows = [slice(lo, lo + 5) for lo in range(0, len(whole), 5)]
+    blocks = [with_prepared(comparison.contrast(r), prepared) for r in rows]
+    assert_close(torch.cat([loss.log_weights(x) for x in blocks]), whole)
+    cut = [loss.log_weights(part(c, r)) for r in rows]
+    assert_close(torch.cat(cut), whole)
+
+
+def farther_samples(anchors, candidates):
+    "An own rule: neighbours in the batch are left out."
+    roles = seam.views(anchors, candidates)
+    distance = (anchors.sample[:, None] - candidates.sample).abs()
+    return roles.positive, roles.negative & (distance > 1)
+
+
+def farther_by_replacement(anchors, candidates):
+    "The same rule, written as a change of the roles that another rule returned."
+    roles = seam.views(anchors, candidates)
+    _, negative = farther_samples(anchors, candidates)
+    if is_dataclass(roles):
+        return replace(roles, negative=negative)
+    return roles._replace(negative=negative)
 
 
 @every_loss
-def test_blocks_of_rows_give_the_same_rows(name):
+@pytest.mark.parametrize('chunk_size', (None, 5))
+def test_a_rule_made_of_the_roles_of_another(name, chunk_size):
+    "What `views` knew of its own negatives is forgotten."
     (z1, z2), hidden = views()
-    loss = LOSSES[name](.5)
-    for kwargs in (dict(hidden=hidden), dict(sample_ids=torch.tensor([0, 1, 2, 0, 1, 3])), dict(negatives=z1.flip(1), in_batch=False)):
-        whole = loss.log_weights(from_views(z1, z2, .5, **kwargs))
-        parts = [loss.log_weights(from_views(z1, z2, .5, rows=slice(lo, lo+5), **kwargs)) for lo in (0, 5, 10)]
-        assert_close(torch.cat(parts), whole)
+    found = []
+    for rule in (farther_samples, farther_by_replacement):
+        loss = LOSSES[name](0.5)
+        loss.pairs, loss.chunk_size = rule, chunk_size
+        found.append(loss(z1, z2, hidden=hidden))
+    assert_close(*found)
+
+
+@every_loss
+def test_a_replaced_contrast_is_a_fresh_one(name):
+    "Nothing that was prepared for other negatives or other embeddings is used again."
+    (z1, z2), hidden = views()
+    (o1, o2), other_hidden = views(seed=3)
+    loss = LOSSES[name](0.5)
+    c = loss.contrast(z1, z2, hidden=hidden)
+    loss.log_weights(c)
+    other = loss.contrast(o1, o2, hidden=other_hidden)
+    new = dict(anchors=other.anchors, candidates=other.candidates, logits=other.logits)
+    assert_close(loss.log_weights(replace(c, **new)), loss.log_weights(other))
+    loss.pairs = farther_samples
+    fresh = loss.contrast(z1, z2, hidden=hidden)
+    assert (fresh.k < c.k).all()
+    fewer = replace(c, negative=fresh.negative)
+    assert_close(loss.log_weights(fewer), loss.log_weights(fresh))
+    losses = loss.loss(fewer, loss.log_weights(fewer))
+    assert_close(losses.mean(), loss(z1, z2, hidden=hidden))
+
+
+@every_loss
+def test_a_temperature_that_learns_changes_no_number(name):
+    found = []
+    learned = LearnedTemperature(0.5).double()
+    for t in (learned().item(), learned):
+        (z1, z2), hidden = views()
+        loss = LOSSES[name](t)
+        z1.requires_grad_()
+        value = loss(z1, z2, hidden=hidden)
+        value.backward()
+        log_w = loss.log_weights(loss.contrast(z1, z2, hidden=hidden))
+        found.append([value.detach(), z1.grad, log_w.detach()])
+    assert_close(*found)
+    assert learned.x.grad.isfinite() and learned.x.grad != 0
 
 
 @every_loss
 def test_compiles_without_a_break(name):
     (z1, z2), hidden = views(dtype=torch.float32)
-    loss = LOSSES[name](.5)
+    loss = LOSSES[name](0.5)
     torch._dynamo.reset()
     results = []
     for f in (loss, torch.compile(loss, fullgraph=True, backend='aot_eager')):
         a, b = z1.clone().requires_grad_(), z2.clone().requires_grad_()
-        value = f(a, b, hidden=hidden); value.backward()
+        value = f(a, b, hidden=hidden)
+        value.backward()
         results.append((value.detach(), a.grad, b.grad))
     assert_close(*results)
 
@@ -147,41 +370,72 @@ def test_compiles_without_a_break(name):
 def fake_tensors_can_be_indexed():
     "PyTorch 2.8 asks for a CUDA driver when a fake tensor of a GPU is indexed."
     with FakeTensorMode():
-        try: return torch.empty(2, device='cuda')[:,None].shape == (2, 1)
-        except RuntimeError: return False
+        try:
+            return torch.empty(2, device='cuda')[:, None].shape == (2, 1)
+        except RuntimeError:
+            return False
 
 
-@pytest.mark.skipif(not fake_tensors_can_be_indexed(), reason='this PyTorch cannot index fake tensors of a GPU without a driver')
+@pytest.mark.skipif(
+    not fake_tensors_can_be_indexed(),
+    reason='this PyTorch cannot index fake tensors of a GPU without a driver',
+)
 @every_loss
 def test_everything_stays_on_the_device(name):
-    with FakeTensorMode():
+    # without gradient: PyTorch asks for a driver when it goes backward on a GPU
+    with FakeTensorMode(), torch.no_grad():
         z1, z2, h1, h2 = (torch.empty(6, n, device='cuda') for n in (8, 8, 5, 5))
         ids = torch.empty(6, dtype=torch.long, device='cuda')
-        loss = LOSSES[name](.5)
-        for kwargs, loss.chunk_size in product((dict(hidden=(h1, h2)), dict(sample_ids=ids), dict(negatives=torch.empty(3, 8, device='cuda'))), (None, 4)):
-            value, stats = loss(z1, z2, true_labels=ids, return_stats=True, **kwargs)
-            assert value.device.type == 'cuda' and {x.device.type for x in stats.values()} == {'cuda'}
+        companions = (
+            ((), dict(hidden=(h1, h2))),
+            ((), dict(sample_ids=ids)),
+            ((), dict(negatives=torch.empty(3, 8, device='cuda'))),
+            ((), dict(queue=KeyQueue(4, 8).to('cuda'))),
+            ((z1,), dict(hidden=(h1, h2, h1))),
+        )
+        with torch.device('cuda'):
+            learned = LearnedTemperature(0.5)
+        calls = [(0.5, *x) for x in companions] + [(learned, *companions[0])]
+        for t, more, given in calls:
+            loss = LOSSES[name](t)
+            for loss.chunk_size in (None, 4):
+                labelled = dict(true_labels=ids, return_stats=True)
+                value, stats = loss(z1, z2, *more, **labelled, **given)
+                places = {x.device.type for x in (value, *stats.values())}
+                assert places == {'cuda'}
 
 
 @every_loss
 def test_bfloat16_autocast_is_float32_of_rounded_inputs(name):
     (z1, z2), h = views(dtype=torch.bfloat16)
-    with torch.autocast('cpu', torch.bfloat16): low = LOSSES[name](.5)(z1, z2, hidden=h)
-    full = LOSSES[name](.5)(z1.float(), z2.float(), hidden=tuple(x.float() for x in h))
-    assert low.dtype == torch.float32; assert_close(low, full, rtol=1e-6, atol=1e-6)
+    with torch.autocast('cpu', torch.bfloat16):
+        low = LOSSES[name](0.5)(z1, z2, hidden=h)
+    widened = tuple(x.float() for x in h)
+    full = LOSSES[name](0.5)(z1.float(), z2.float(), hidden=widened)
+    assert low.dtype == torch.float32
+    assert_close(low, full, rtol=1e-6, atol=1e-6)
 
 
 def test_labels_are_read_by_no_weighting():
     (z1, z2), hidden = views()
     y = torch.tensor([0, 0, 1, 1, 2, 2])
     for name, make in LOSSES.items():
-        value, stats = make(.5)(z1, z2, hidden=hidden, true_labels=y, return_stats=True)
-        assert value == make(.5)(z1, z2, hidden=hidden), name
-        assert all(x.ndim == 0 and x.dtype == torch.float32 and not x.requires_grad for x in stats.values())
+        given = dict(hidden=hidden, true_labels=y, return_stats=True)
+        value, stats = make(0.5)(z1, z2, **given)
+        assert value == make(0.5)(z1, z2, hidden=hidden), name
+        for x in stats.values():
+            assert x.ndim == 0 and x.dtype == torch.float32 and not x.requires_grad
 
 
-def test_constant_weights_pass_gradcheck():
+@pytest.mark.parametrize('rule', (seam.views, supervised), ids=('views', 'supervised'))
+def test_constant_weights_pass_gradcheck(rule):
     (z1, z2), _ = views(b=3)
-    log_w = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    def f(a, b): c = from_views(a, b, .5); return contrastive_loss(c, log_w.masked_fill(~c.negative, -math.inf), .05)
+    generator = torch.Generator().manual_seed(0)
+    log_w = torch.randn(6, 6, dtype=torch.float64, generator=generator)
+
+    def f(a, b):
+        e = seam.from_views([a, b], labels=torch.tensor([0, 1, 0]))
+        c = seam.compare(e, e, rule, 0.5)
+        return InfoNCE(0.05)(c, log_w.masked_fill(~c.negative, -math.inf))
+
     assert torch.autograd.gradcheck(f, [z1.requires_grad_(), z2.requires_grad_()])

@@ -21,7 +21,15 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Start': ['which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
-    'Library': ['[0-9]*', 'names'],
+    'Losses': [f'*_{page}' for page in (
+        'contrast', 'info_nce', 'contrastive_loss', 'losses', 'methods', 'statistics', 'row_sums')],
+    'Weightings': [f'*_{page}' for page in (
+        'hard_negatives', 'uncertainty', 'similarity_and_representativeness', 'unremix', 'unremix_selection', 'synthesis')],
+    'Scale': [f'*_{page}' for page in ('blocks', 'gather', 'queue', 'micro_batches')],
+    'Training': [f'*_{page}' for page in (
+        'views', 'image_files', 'encoders', 'train', 'run_folder', 'evaluate', 'compare', 'compare_sweep', 'command_line',
+        'benchmark', 'benchmark_scale')],
+    'Plumbing': [*(f'*_{page}' for page in ('figures', 'arguments', 'tiles', 'companions', 'machine')), 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 

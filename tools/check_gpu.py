@@ -91,20 +91,39 @@ def sixteen_bit():
     save(checks=checks | {'scaler in checkpoint': a['precision'], '16-mixed resumed: scaler equal': a['precision'] == b['precision'],
         '16-mixed resumed: largest weight difference': max((b['model'][k].float() - v.float()).abs().max().item() for k, v in a['model'].items()), '16-mixed resumed: loss': [again['loss'], curves['16-mixed'][-1]]})
 
+def started(rank, folder):
+    "One of two processes of the parity test, with its tensors on the GPU."
+    command = [sys.executable, ROOT / 'tests/parity.py', str(rank), '2', folder, GPU]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+def off_by(ranks, name):
+    "Largest relative difference of a case's gradients from those of one process."
+    import parity
+    whole = parity.gradients(name, 0, 1)
+    largest = max(g.abs().max() for g in whole['grads'])
+    share = 1 if name == 'sum' else 2
+    differences = []
+    for i, g in enumerate(whole['grads']):
+        of_both = torch.cat([r[name]['grads'][i] for r in ranks]) / share
+        differences.append(((of_both - g).abs().max() / largest).item())
+    for i, g in enumerate(whole['shared']):
+        of_both = sum(r[name]['shared'][i] for r in ranks) / share
+        differences.append(((of_both - g).abs() / g.abs()).max().item())
+    return max(differences)
+
 def gathering():
     "Two gloo processes with tensors on the GPU, against one process on the CPU."
     import parity
     folder = tempfile.mkdtemp()
-    jobs = [subprocess.Popen([sys.executable, ROOT/'tests/parity.py', str(r), '2', folder, GPU], stderr=subprocess.PIPE, text=True) for r in range(2)]
+    jobs = [started(rank, folder) for rank in range(2)]
     for job in jobs:
         errors = job.communicate(timeout=200)[1]
         assert job.returncode == 0, errors[-600:]
-    ranks, worst = [torch.load(f'{folder}/rank{r}of2.pt', weights_only=True) for r in range(2)], 0.
-    for name in parity.CASES:
-        whole = parity.gradients(name, 0, 1)['grads']
-        largest, share = max(g.abs().max() for g in whole), 1 if name == 'sum' else 2
-        worst = max(worst, *(((torch.cat([r[name]['grads'][i] for r in ranks])/share - g).abs().max()/largest).item() for i, g in enumerate(whole)))
-    save(checks={'gloo, 2 processes, tensors on cuda: largest gradient difference': worst})
+    files = [f'{folder}/rank{rank}of2.pt' for rank in range(2)]
+    ranks = [torch.load(file, weights_only=True) for file in files]
+    worst = max(off_by(ranks, name) for name in parity.CASES)
+    what = 'gloo, 2 processes, tensors on cuda: largest gradient difference'
+    save(checks={what: worst})
 
 if __name__ == '__main__':
     parts = dict(losses_agree=losses_agree, speed=speed, sixteen_bit=sixteen_bit, gathering=gathering)

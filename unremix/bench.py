@@ -22,13 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments import require
 from .compare import CompareConfig, cell_config
-from .importance import UnReMixLoss
-from .losses import DebiasedNTXentLoss, NTXentLoss
+from .losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from .machine import peak_of_process
-from .pairs import require
 from .train import epoch_steps, resolve, set_up
-from .weights import HCLLoss
 
 # %% ../nbs/13_benchmark.ipynb #8f4af8f3
 def published_recipe(z1:Tensor, z2:Tensor, temperature:float=.5, tau_plus:float=.1, beta:float=1.)->Tensor:

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 import tyro
+from .arguments import require
 from .compare import CompareConfig, align_columns, compare, table
 from .evaluate import evaluate, score
-from .pairs import require
 from .runs import check_folder
 from .sweep import by_cell, read_grid, sweep
 from .train import TrainConfig, resolve, train

@@ -19,9 +19,9 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 import matplotlib.pyplot as plt
+from .arguments import require
 from .data import keep_images, labelled, resize, tell
 from .evaluate import QUALITY, feature_scores, score, test_images
-from .pairs import require
 from .plots import color_of, show_scores
 from .runs import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
 from .train import SCHEDULED, STRATEGIES, Run, TrainConfig, check_config, check_schedules, epoch_steps, in_result, look, make_criterion, own_schedules, require_device, resolve, set_up, split_images, train, why_not

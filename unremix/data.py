@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .arguments import is_number, require
 from .image_files import DatasetMissing, Part, fingerprint, left_out, read_square, survey, tell
 from .machine import require_memory
-from .pairs import is_number, require
 
 # %% ../nbs/07_views.ipynb #62d3e549
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
+from .arguments import is_number, require
+from .contrastive_loss import ContrastiveLoss
 from .data import Images, is_count, keep_images, labelled
-from .losses import WeightedNTXentLoss
-from .pairs import is_number, require
 from .runs import check_data, read_json, restore, write_json
 from .train import Run, TrainConfig, assign_schedules, available, look, scored_images, set_up
 
@@ -148,7 +148,7 @@ def negative_quality(
     z2:Tensor,          # (n d) of view 2
     hidden:tuple,       # two (n f)
     y:Tensor,           # (n) true classes
-    criterion:WeightedNTXentLoss,
+    criterion:ContrastiveLoss,
     batch_size:int=256, # images that share a batch
 )->dict:                # means over whole batches; None where there is no negative
     "How often the negatives that a strategy prefers are of the anchor's class, and how near they are."
@@ -196,7 +196,7 @@ def score(run:Run)->dict:
     torch.manual_seed(cfg.seed)
     h1, h2 = (embed(encoder, test.x, run.augment, cfg.precision) for _ in range(2))
     scores |= {'alignment': alignment(h1, h2), 'uniformity': uniformity(h_test)}
-    if not isinstance(run.criterion, WeightedNTXentLoss): return scores
+    if not isinstance(run.criterion, ContrastiveLoss): return scores
     with torch.no_grad(): (z1, hidden1), (z2, hidden2) = head.eval()(h1), head(h2)
     quality = negative_quality(z1, z2, (hidden1, hidden2), test.y, run.criterion, cfg.batch_size)
     needs_labels = () if 'linear' in scores else FALSE_NEGATIVES

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .pairs import require
+from .arguments import require
 
 # %% ../nbs/07_image_files.ipynb #7a10c006
 def grey_range(

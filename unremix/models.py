@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .pairs import require
+from .arguments import require
 
 # %% ../nbs/08_encoders.ipynb #8c242844
 def conv(c_in:int, c_out:int, size:int, stride:int=1)->nn.Sequential:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import unremix
 from torch import Tensor
 from .caching import random_state
-from .ranks import rank_and_size
+from .gather import rank_and_size
 
 # %% ../nbs/09_run_folder.ipynb #378c0b03
 def write_atomic(

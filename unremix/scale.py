@@ -17,14 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .arguments import require
 from .bench import bare_products, fresh, peak_memory, published_recipe, reset_peak
 from .compare import CompareConfig, cell_config
-from .importance import UnReMixLoss
-from .losses import NTXentLoss
+from .losses import HCLLoss, NTXentLoss, UnReMixLoss
 from .machine import free_memory
-from .pairs import require
 from .train import epoch_steps, resolve, set_up
-from .weights import HCLLoss
 
 # %% ../nbs/13_benchmark_scale.ipynb #84d34f05
 def lightly_loss(z:list, h:tuple, chunk)->Tensor:

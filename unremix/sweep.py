@@ -20,10 +20,10 @@ import torch
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from .arguments import require
 from .data import is_count, keep_images
 from .compare import rehearse
 from .evaluate import score
-from .pairs import require
 from .runs import FolderInUse, check_data, hold, read_json, write_atomic
 from .train import PRECISIONS, TrainConfig, in_result, look, train
 

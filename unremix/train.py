@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['UNREMIX', 'KNOBS', 'SCHEDULED', 'STRATEGIES', 'OPTIMIZERS', 'LR_SCHEDULES', 'PRECISIONS', 'ACCELERATORS', 'KINDS',
-           'LIMITS', 'USUAL_LR', 'ALWAYS', 'IF_FREE', 'Supervised', 'TrainConfig', 'in_words', 'as_kind', 'check_types',
-           'check_config', 'knobs_of', 'check_schedules', 'own_schedules', 'lr_at', 'scheduled', 'assign_schedules',
-           'Run', 'Classifier', 'make_model', 'make_criterion', 'auto_precision', 'require_device', 'resolve',
-           'available', 'split_images', 'scored_images', 'why_not', 'look', 'in_result', 'set_up', 'embed',
-           'embed_with_keys', 'share_of', 'order_of', 'epoch_steps', 'Log', 'FirstBad', 'likely_knob', 'sick',
-           'check_finite', 'check_state', 'Interrupted', 'stop_signals', 'stopping', 'asked_of_all', 'fit', 'facts',
-           'require_space', 'train', 'train_in']
+           'LIMITS', 'USUAL_LR', 'ALWAYS', 'IF_FREE', 'Supervised', 'OracleLoss', 'with_placebo', 'TrainConfig',
+           'in_words', 'as_kind', 'check_types', 'check_config', 'knobs_of', 'check_schedules', 'own_schedules',
+           'lr_at', 'scheduled', 'assign_schedules', 'Run', 'Classifier', 'make_model', 'make_criterion',
+           'auto_precision', 'require_device', 'resolve', 'available', 'split_images', 'scored_images', 'why_not',
+           'look', 'in_result', 'set_up', 'embed', 'embed_with_keys', 'share_of', 'order_of', 'epoch_steps', 'Log',
+           'FirstBad', 'likely_knob', 'sick', 'check_finite', 'check_state', 'Interrupted', 'stop_signals', 'stopping',
+           'asked_of_all', 'fit', 'facts', 'require_space', 'train', 'train_in']
 
 # %% ../nbs/09_train.ipynb #230986e6
 import dataclasses, json, math, numbers, os, shutil, signal, sys, threading, time, types
@@ -25,18 +25,16 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from .arguments import is_number, require
 from .caching import MicroBatches, random_state, set_random_state, warn_of_batchnorm
 from .data import Augment, Images, choose, describe, hold_out, keep_images, load_dataset, rank_in_class, tell, why_unscored
-from .importance import UnReMixLoss
-from .losses import DebiasedNTXentLoss, NTXentLoss
+from .gather import rank_and_size
+from .losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from .machine import peak_of_process
 from .models import Model, ProjectionHead, make_encoder
-from .pairs import require
-from .queues import KeyQueue, follow
-from .ranks import rank_and_size
+from .queue import KeyQueue, follow
 from .runs import check_data, check_folder, claim_data, claim_folder, code_version, cut_log, first_not_finite, hold_folder, on_first, plain, read_json, recorded, require_free, restore, save_checkpoint, write_json
-from .selection import OracleLoss, PlaceboLoss, swap_both
-from .weights import HCLLoss
+from .selection import Placebo
 
 # %% ../nbs/09_train.ipynb #533a357f
 class Supervised(nn.Module):
@@ -47,6 +45,54 @@ class Supervised(nn.Module):
         logits, y = torch.cat([z1, z2]).float(), true_labels.repeat(2)
         loss = nn.functional.cross_entropy(logits, y)
         return (loss, {'accuracy': (logits.argmax(1) == y).float().mean()}) if return_stats else loss
+
+# %% ../nbs/09_train.ipynb #8e40b9a6
+class OracleLoss(HCLLoss):
+    """HCL without the negatives of the anchor's class: a ceiling, not a method.
+
+    As `HCLLoss` with `tau_plus=0` and with the true labels as `labels`.
+    """
+
+    def __init__(
+        self,
+        temperature: float | nn.Module = 0.5,  # > 0, or a module that returns it
+        beta: float = 1.0,  # ≥ 0: hardness
+        detach_weights: bool = False,  # True: weights are constants
+    ) -> None:
+        super().__init__(temperature, 0.0, beta, detach_weights)
+
+    def forward(
+        self,
+        z1: Tensor,
+        z2: Tensor,
+        *more_views: Tensor,
+        true_labels: Tensor,
+        hidden: tuple[Tensor, ...] | None = None,
+        sample_ids: Tensor | None = None,
+        negatives: Tensor | None = None,
+        queue: KeyQueue | None = None,
+        return_stats: bool = False,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        return super().forward(
+            z1,
+            z2,
+            *more_views,
+            hidden=hidden,
+            labels=true_labels,
+            sample_ids=sample_ids,
+            negatives=negatives,
+            queue=queue,
+            true_labels=true_labels,
+            return_stats=return_stats,
+        )
+
+
+def with_placebo(loss: UnReMixLoss, swap: str) -> UnReMixLoss:
+    "The same loss, weighted by a placebo; `swap` is 'u' or 'ur'."
+    names = [f.name for f in dataclasses.fields(loss.weights)]
+    knobs = {name: getattr(loss.weights, name) for name in names}
+    loss.weights = Placebo(**knobs, swap=swap)
+    return loss
 
 # %% ../nbs/09_train.ipynb #5e405f4c
 UNREMIX = ('temperature', 'tau_plus', 'mix', 'beta', 'kappa', 'uncertainty', 'uncertainty_temperature', 'distance',
@@ -73,8 +119,8 @@ STRATEGIES = {
     'debiased':   lambda c: DebiasedNTXentLoss(**_given(c, 'debiased')),
     'hcl':        lambda c: HCLLoss(**_given(c, 'hcl')),
     'unremix':    lambda c: UnReMixLoss(**_given(c, 'unremix')),
-    'placebo-u':  lambda c: PlaceboLoss(**_given(c, 'placebo-u')),
-    'placebo-ur': lambda c: PlaceboLoss(**_given(c, 'placebo-ur'), ask=swap_both),
+    'placebo-u':  lambda c: with_placebo(UnReMixLoss(**_given(c, 'placebo-u')), 'u'),
+    'placebo-ur': lambda c: with_placebo(UnReMixLoss(**_given(c, 'placebo-ur')), 'ur'),
     'oracle':     lambda c: OracleLoss(**_given(c, 'oracle')),
     'supervised': lambda c: Supervised()}
 OPTIMIZERS = {
@@ -219,10 +265,15 @@ def check_config(cfg)->None:
 
 # %% ../nbs/09_train.ipynb #63db8d38
 def knobs_of(cfg, strategy:str)->tuple:
-    "Knobs of a strategy; of one that is not in the table, those its loss has as attributes and a schedule may move."
-    if strategy in KNOBS: return KNOBS[strategy]
+    """Knobs of a strategy.
+
+    Of one that is not in the table, those that its loss has as numbers and a schedule
+    may move. A temperature that learns is none.
+    """
+    if strategy in KNOBS:
+        return KNOBS[strategy]
     loss = STRATEGIES[strategy](cfg)
-    return tuple(k for k in SCHEDULED if hasattr(loss, k))
+    return tuple(k for k in SCHEDULED if is_number(getattr(loss, k, None)))
 
 
 def check_schedules(cfg, strategies:tuple)->None:
@@ -313,6 +364,8 @@ def make_criterion(cfg:TrainConfig)->nn.Module:
     criterion = STRATEGIES[cfg.strategy](cfg)
     criterion.chunk_size, criterion.gather_distributed = cfg.chunk_size, cfg.gather_distributed
     criterion.check()
+    learned = [name for name, p in criterion.named_parameters() if p.requires_grad]
+    require(not learned, 'the loss of a strategy', 'without parameters: this loop trains the encoder only', learned)
     return criterion
 
 # %% ../nbs/09_train.ipynb #0539886f

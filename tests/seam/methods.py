@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unremix.contrast import Contrast, detached
-from unremix.info_nce import InfoNCE, mean_over, of_negatives
+from unremix.info_nce import InfoNCE, log_sum, mean_over
 
 from .contrast import Comparison, off
 
@@ -94,6 +94,14 @@ def weight_entropy(c: Contrast, log_w: Tensor) -> Tensor:
     return -torch.xlogy(share, share).sum(1)
 
 
+def at_floor(c: Contrast, log_w: Tensor, tau_plus: float) -> Tensor:  # (a) bool
+    "Is the debiased mean of e^s below what is possible (Chuang et al. 2020, eq. 7)?"
+    mean = log_sum(c.logits + log_w, c.negative).exp() / log_w.exp().sum(1)
+    positive = (c.logits.exp() * c.positive).sum(1) / c.positive.sum(1)
+    rest = (mean - tau_plus * positive) / (1 - tau_plus)
+    return (tau_plus > 0) & (rest <= math.exp(-1 / c.temperature))
+
+
 STATISTICS = {  # (Contrast, log weights) → one number per anchor
     f.__name__: f
     for f in (
@@ -115,6 +123,6 @@ def statistics(comparison: Comparison, method: Method) -> dict[str, Tensor]:
         }
         found['positive_similarity'] = positive_similarity(c, log_w).mean()
         if isinstance(method.loss, InfoNCE):
-            clamped = of_negatives(c, log_w, method.loss.tau_plus)[1].to(c.logits.dtype)
+            clamped = at_floor(c, log_w, method.loss.tau_plus).to(c.logits.dtype)
             found['clamped_fraction'] = over_anchors(clamped, some)
         return {name: x.float() for name, x in found.items()}

@@ -1,73 +1,32 @@
-"""Ids, rules and the contrast: `unremix/contrast.py`."""
+"""Ids, rules, the contrast and its parts: `unremix/contrast.py`, `unremix/tiles.py`."""
 
-FILE = 'contrast.py'
-TESTS = 'tests/test_seam.py tests/test_seam_methods.py'
+METHODS = 'tests/test_seam_methods.py'
+SEAM = f'tests/test_seam.py {METHODS}'
+ROLES = 'tests/test_ids.py::test_roles_are_what_the_ids_say'
+BY_ID = 'tests/test_ranks_exact.py::test_a_gathered_comparison'
+FROZEN = 'tests/test_frozen.py'
+PARTS = ' '.join(
+    f'tests/test_weightings.py::test_{name}'
+    for name in (
+        'blocks_of_rows_give_the_same_rows',
+        'a_replaced_contrast_is_a_fresh_one',
+    )
+)
 
-CHANGES = [
+
+def of(file, tests, *changes):
+    "Mutants of one module: (old, new, why), with a reason where it is harmless."
+    keys = 'old', 'new', 'why', 'harmless'
+    return [dict(zip(keys, change), file=file, tests=tests) for change in changes]
+
+
+IDS = of(
+    'contrast.py',
+    SEAM,
     (
         'asked = a.masked_fill(a < 0, UNKNOWN - 1)',
         'asked = a',
         'two images without a label would count as one class',
-    ),
-    (
-        'return same & other_view, ~same',
-        'return same, ~same',
-        'an anchor would be its own positive',
-    ),
-    (
-        'return same & other_view, ~same',
-        'return same & other_view, ~(same & other_view)',
-        'an anchor would be its own negative',
-    ),
-    (
-        'return positive, negative & (anchors.view[:, None] != candidates.view)',
-        'return positive, negative',
-        'CLIP would push images from images',
-    ),
-    (
-        'return positive | (negative & same_class), negative & ~same_class',
-        'return positive, negative & ~same_class',
-        'SupCon would have no positive of its class',
-    ),
-    (
-        'return positive | (negative & same_class), negative & ~same_class',
-        'return positive | (negative & same_class), negative',
-        'a SupCon positive would be a negative as well',
-    ),
-    (
-        'return positive | (negative & same_class), negative & ~same_class',
-        'return same_class, negative & ~same_class',
-        'without a label an anchor would lose its own other view',
-    ),
-    (
-        'return positive, negative & ~shared',
-        'return positive & ~shared, negative',
-        'a copy of the anchor would stay its negative',
-    ),
-    (
-        'return positive, negative & (candidates.view < 0)',
-        'return positive, negative',
-        'with a queue, the batch would count as well',
-    ),
-    (
-        'return positive & filled, negative & filled',
-        'return positive & filled, negative',
-        'empty slots of a queue would be negatives',
-    ),
-    (
-        'logits = (anchors.z / temperature) @ candidates.z.T',
-        'logits = (anchors.z * temperature) @ candidates.z.T',
-        'a low temperature would flatten',
-    ),
-    (
-        'k = self.negative.sum(1)',
-        'k = (self.negative | self.positive).sum(1)',
-        'weights would average over the positives too',
-    ),
-    (
-        'prepared: Any = field(init=False, default=None)',
-        'prepared: Any = field(default=None)',
-        'what was prepared for other candidates would be used without a word',
     ),
     (
         'torch.arange(count, device=sample.device).repeat_interleave(b)',
@@ -85,27 +44,337 @@ CHANGES = [
         'labels would be dropped without a word',
     ),
     (
-        'return Embeddings(z, **ids, extra=extra, batch=first.batch)',
-        'return Embeddings(z, **ids, extra=extra)',
-        'with further candidates nobody would know the views of the batch',
+        'return e.view * samples + e.sample',
+        'return e.sample',
+        'second views would be weighed as if they were first ones',
     ),
-    (
-        'known = [name for name in first.extra if all(name in p.extra for p in others)]',
-        'known = []',
-        'uncertainty would lose the norms',
-    ),
-    (
-        'return c.positive[rows], c.negative[rows]',
-        'return c.positive[: len(rows)], c.negative[: len(rows)]',
-        'a method that prepares in parts would see the roles of other anchors',
-    ),
-    (
-        'new = replace(c, logits=c.logits.detach(), anchors=anchors, candidates=candidates)',
-        'new = replace(c, anchors=anchors, candidates=candidates)',
-        'gradient would flow through weights that are constants',
-    ),
-]
+)
 
-MUTANTS = [
-    dict(file=FILE, tests=TESTS, old=old, new=new, why=why) for old, new, why in CHANGES
-]
+BY_PLACE = of(
+    'contrast.py',
+    SEAM,
+    (
+        'view = (anchors.view[:, None] + turn) % count',
+        'view = turn + 0 * anchors.view[:, None]',
+        'second views would be their own positives',
+    ),
+    (
+        'own = view * samples + anchors.sample[:, None]',
+        'own = view + count * anchors.sample[:, None]',
+        'positives would stand in the columns of other images',
+    ),
+    (
+        'positive_at = own[:, 1:]',
+        'positive_at = own',
+        'an anchor would be its own positive',
+    ),
+    (
+        '~nobody.scatter(1, own, True)',
+        '~positive',
+        'an anchor would be its own negative',
+    ),
+    (
+        'others_at=own)',
+        'others_at=positive_at)',
+        'in sums by columns, an anchor would be its own negative',
+    ),
+    (
+        'others_at=own)',
+        'others_at=own[:, :1])',
+        'in sums by columns, the positive would be a negative as well',
+    ),
+    (
+        'positive_at=positive_at, others_at=own)',
+        'positive_at=own[:, :1], others_at=own)',
+        'in sums by columns, an anchor would be its own positive',
+    ),
+)
+
+PROMISES = of(
+    'contrast.py',
+    f'{METHODS} {ROLES}',
+    (
+        'if anchors.kept.views_of == batch and candidates.kept.closed:',
+        'if candidates.kept.closed:',
+        'an anchor that is no view would be taken for the last image',
+    ),
+    (
+        'if anchors.kept.views_of == batch and candidates.kept.closed:',
+        'if anchors.kept.views_of == batch:',
+        'a further candidate that shows the image would be its negative',
+    ),
+    (
+        'closed=first.kept.closed and no_views)',
+        'closed=first.kept.closed)',
+        'behind a batch, who shows one of its images would be a negative',
+    ),
+    (
+        'all(p.closed and p.views_of is None for p in kept)',
+        'all(p.closed for p in kept)',
+        'of two batches, one behind the other, only the first would be known',
+    ),
+    (
+        'promise=Promise(sample, view, closed=first',
+        'promise=Promise(sample, view, first.kept.views_of, closed=first',
+        'an explicit negative as an anchor would be taken for a view',
+    ),
+    (
+        'return Embeddings(self.z[idx], *ids, extra=extra, promise=promise)',
+        'return replace(self, z=self.z[idx], sample=ids[0], view=ids[1], '
+        'label=ids[2], copy=ids[3], extra=extra, '
+        'promise=promise._replace(closed=self.kept.closed))',
+        'some of the candidates would be taken for all of them',
+    ),
+    (
+        'nameless = isinstance(sample, int) and sample < 0',
+        'nameless = True',
+        'who is said to show an image would be its negative',
+    ),
+)
+
+RULES = (
+    of(
+        'contrast.py',
+        SEAM,
+        (
+            'return fewer_negatives(roles, other_view)',
+            'return roles',
+            'CLIP would push images from images',
+        ),
+        (
+            'positive = roles.positive | (roles.negative & same_class)',
+            'positive = roles.positive',
+            'SupCon would have no positive of its class',
+        ),
+        (
+            'return Roles(positive, roles.negative & ~same_class)',
+            'return Roles(positive, roles.negative)',
+            'a SupCon positive would be a negative as well',
+        ),
+        (
+            'positive = roles.positive | (roles.negative & same_class)',
+            'positive = same_class',
+            'without a label an anchor would lose its own other view',
+        ),
+        (
+            'return fewer_negatives(self.rule(anchors, candidates), ~shared)',
+            'return as_roles(self.rule(anchors, candidates))',
+            'a copy of the anchor would stay its negative',
+        ),
+        (
+            'return fewer_negatives(self.rule(anchors, candidates), outside)',
+            'return as_roles(self.rule(anchors, candidates))',
+            'with a queue, the batch would count as well',
+        ),
+        (
+            'roles = fewer_negatives(self.rule(anchors, candidates), filled)',
+            'roles = as_roles(self.rule(anchors, candidates))',
+            'empty slots of a queue would be negatives',
+        ),
+        (
+            'positive=roles.positive & filled',
+            'positive=roles.positive',
+            'empty slots of a queue could be positives',
+        ),
+    )
+    + of(
+        'contrast.py',
+        BY_ID,
+        (
+            'return Roles(same & other_view, ~same)',
+            'return Roles(same, ~same)',
+            'by ids, an anchor would be its own positive',
+        ),
+        (
+            'return Roles(same & other_view, ~same)',
+            'return Roles(same & other_view, ~(same & other_view))',
+            'by ids, an anchor would be its own negative',
+        ),
+    )
+    + of(
+        'contrast.py',
+        'tests/test_arguments.py::test_what_a_rule_returns',
+        (
+            "fits,\n            'what the rule returns',",
+            "True,\n            'what the rule returns',",
+            'a rule that returns numbers would be a traceback or a wrong loss',
+        ),
+    )
+    + of(
+        'contrast.py',
+        FROZEN,
+        (
+            'positive_at=known.positive_at)',
+            'positive_at=known.positive_at, others_at=known.others_at)',
+            'who was taken out of the negatives would still be weighed',
+        ),
+    )
+)
+
+CONTRAST = (
+    of(
+        'contrast.py',
+        SEAM,
+        (
+            'return (anchors.z / temperature) @ candidates.z.T',
+            'return (anchors.z * temperature) @ candidates.z.T',
+            'a low temperature would flatten',
+        ),
+        (
+            'k = count(self.negative)',
+            'k = count(self.negative | self.positive)',
+            'weights would average over the positives too',
+        ),
+        (
+            'prepared: Any = field(init=False, default=None)',
+            'prepared: Any = field(default=None)',
+            'what was prepared for other candidates would be used without a word',
+        ),
+        (
+            'extra=extra,\n        promise=Promise(sample, view, closed=first',
+            'extra=extra,\n        batch=(0, 0),\n'
+            '        promise=Promise(sample, view, closed=first',
+            'with further candidates nobody would know the views of the batch',
+        ),
+        (
+            '[name for name in first.extra if all(name in p.extra for p in others)]',
+            '[]',
+            'uncertainty would lose the norms',
+        ),
+        (
+            'return Roles(c.positive[rows], c.negative[rows])',
+            'return Roles(c.positive[: len(rows)], c.negative[: len(rows)])',
+            'a method that prepares in parts would see the roles of other anchors',
+        ),
+        (
+            'logits=c.logits.detach(),\n',
+            'logits=c.logits,\n',
+            'gradient would flow through weights that are constants',
+        ),
+        (
+            'return self.logits * self.temperature',
+            'return self.logits',
+            'a cosine would grow as the temperature falls',
+        ),
+    )
+    + of(
+        'contrast.py',
+        PARTS,
+        (
+            'if rows is None else self.anchors[rows]',
+            'if rows is None else self.anchors[: len(self.anchors[rows])]',
+            'every block would be the first one',
+        ),
+        (
+            'tables = c.positive[rows], c.negative[rows]',
+            'n = len(c.anchors[rows])\n    tables = c.positive[:n], c.negative[:n]',
+            'some anchors would have the roles of others',
+        ),
+        (
+            'None if c.others_at is None else c.others_at[rows]',
+            'None if c.others_at is None else c.others_at[: len(c.anchors[rows])]',
+            'some anchors would be weighed with the columns of others',
+        ),
+        (
+            'prepared=c.prepared, **known)\n\n\ndef prepared_for',
+            '**known)\n\n\ndef prepared_for',
+            'what depends on all anchors would be prepared from some',
+        ),
+        (
+            'if c.prepared is not None:\n        return c.prepared',
+            'pass',
+            'what depends on all anchors would be prepared in every block',
+        ),
+        (
+            '# as in `Roles`, where the rule has said so\n'
+            '    positive_at: Tensor | None = field(init=False, default=None)\n'
+            '    others_at: Tensor | None = field(init=False, default=None)',
+            'positive_at: Tensor | None = field(default=None)\n'
+            '    others_at: Tensor | None = field(default=None)',
+            'with other tables, the columns of the old ones would be summed',
+        ),
+    )
+    + of(
+        'contrast.py',
+        METHODS,
+        (
+            'positive_at: Tensor | None = field(init=False, default=None)  # (a p)',
+            'positive_at: Tensor | None = field(default=None)  # (a p)',
+            'roles with other positives would be summed by the old columns',
+        ),
+        (
+            'others_at: Tensor | None = field(init=False, default=None)  # (a q)',
+            'others_at: Tensor | None = field(default=None)  # (a q)',
+            'roles with other negatives would be summed by the old columns',
+        ),
+        (
+            'None if c.positive_at is None else c.positive_at[rows]',
+            'None',
+            'some anchors at a time would be summed by tables, which is slower',
+        ),
+        (
+            '    known = dict(positive_at=c.positive_at, others_at=c.others_at)\n'
+            '    return with_fields(replace(c), prepared=prepared, **known)',
+            '    return with_fields(replace(c), prepared=prepared)',
+            'every loss would be summed by tables, which is slower',
+        ),
+        (
+            '    known = dict(positive_at=c.positive_at, others_at=c.others_at)\n'
+            '    return with_fields(new, prepared=c.prepared, **known)\n\n\ndef part',
+            '    return with_fields(new, prepared=c.prepared)\n\n\ndef part',
+            'UnReMix would be summed by tables, which is slower',
+        ),
+        (
+            't = c.temperature.detach() if isinstance(c.temperature, Tensor) '
+            'else c.temperature',
+            't = c.temperature',
+            'statistics would hold the graph of a temperature that learns',
+        ),
+        (
+            'return torch.cat(parts).detach()',
+            'return torch.cat(parts)',
+            'alone, gradient would flow where among processes it does not',
+        ),
+        (
+            'anchors = replace(c.anchors.detach(), extra',
+            'anchors = replace(c.anchors, extra',
+            'what is prepared would not be told that embeddings are constants',
+            'it is computed under `no_grad`',
+        ),
+    )
+)
+
+TILES = of(
+    'tiles.py',
+    METHODS,
+    (
+        'WORDS = 255',
+        'WORDS = 256',
+        'of 2,048 negatives in a row, none would be counted',
+    ),
+    (
+        'mask.shape[1] % 8 == 0',
+        'mask.shape[1] % 4 == 0',
+        'twelve candidates would be no whole number of words',
+    ),
+    (
+        'words = mask.contiguous()',
+        'words = mask',
+        'a table with other strides could not be counted',
+    ),
+    (
+        'return torch.stack(sums, 1).view(torch.uint8).sum(1)',
+        'return torch.stack(sums, 1).sum(1)',
+        'columns of a word would be added as its bytes stand',
+    ),
+) + of(
+    'tiles.py',
+    'tests/test_derivatives.py::test_blocks_refuse_whatever_it_is_that_asks',
+    (
+        'return forward_ad.unpack_dual(x).tangent is not None',
+        'return False',
+        'a forward-mode derivative in blocks would be lost without a word',
+    ),
+)
+
+MUTANTS = [*IDS, *BY_PLACE, *PROMISES, *RULES, *CONTRAST, *TILES]

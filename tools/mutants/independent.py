@@ -10,159 +10,671 @@ def of(file, tests, *changes):
     return [dict(zip(keys, change), file=file, tests=tests) for change in changes]
 
 UNCERTAINTY = of('uncertainty.py', SEEN,
-    ('idx[:v]\n', 'idx[:v].roll(v//2)\n', 'a view is asked about its partner instead of about itself'),
-    ('c[candidates]/temperature, c[:v].T)', 'c[candidates], c[:v].T)', 'the temperature of the pseudo-task'),
-    ('best = p.argmax(1', 'best = p.argmin(1', 'the pseudo-label is the best guess'),
-    ('return v - z*(z*v).sum(1, keepdim=True)', 'return v', 'the gradient is that on the sphere'),
+    (
+        '== number[:v]',
+        '== number[:v].roll(v // 2)',
+        'a view is asked about its partner instead of about itself',
+    ),
+    (
+        'c[rows] / task.temperature, c[:v].T)',
+        'c[rows], c[:v].T)',
+        'the temperature of the pseudo-task',
+    ),
+    (
+        'best = logits.argmax(1)',
+        'best = logits.argmin(1)',
+        'the pseudo-label is the best guess',
+    ),
+    (
+        'return step - z * (z * step).sum(1, keepdim=True)',
+        'return step',
+        'the gradient is that on the sphere',
+    ),
     ('(square + 1).sqrt()', 'square.sqrt()', 'the bias of the last layer'),
-    ('/(contrast.columns.norm*temperature)', '/temperature', 'the length of the raw embedding'),
-    ('return v, h/torch.where(length == math.inf, math.nan, length)', 'return v, h', 'influence is a cosine'),
-    ('torch.ones_like(h[:,:1])', 'torch.zeros_like(h[:,:1])', 'the bias of the last layer in the influence'),
-    ('return -(log_p.exp()*', 'return (log_p.exp()*', 'entropy is higher where the encoder is torn'),
-    ('(idx + v//2) % v, idx)', 'idx, idx)', "both views of an image answer"),
-    ('-torch.expm1((z[i] @ z.T', '-torch.expm1(2*(z[i] @ z.T', 'the temperature of `image_similarity`'),
-    ('(mean_negative + positive)/2', 'mean_negative', "the boundary is half-way to the positive"),
-    ('BOUNDARY_TEMPERATURE = .1', 'BOUNDARY_TEMPERATURE = .2', "the documented width of the boundary"),
-    ('.isfinite()) # a zero vector', '.isfinite() | True) # a zero vector', 'a zero vector finds all views equally near'),
-    ('as_number(temperature or contrast.temperature)', 'as_number(contrast.temperature)', '`uncertainty_temperature` is used'),
-    ('contrast.once((kind, temperature), prepare)', 'contrast.once(kind, prepare)', 'two temperatures on one contrast'),
-    ('norm=Score(gradient_norm, floor=.01)', 'norm=Score(gradient_norm)', 'near-collapse does not amplify rounding'))
+    (
+        'return length / (raw_norm * temperature)',
+        'return length / temperature',
+        'the length of the raw embedding',
+    ),
+    (
+        'return Directions(v, h / torch.where(length == math.inf, math.nan, length))',
+        'return Directions(v, h)',
+        'influence is a cosine',
+    ),
+    (
+        "F.pad(candidates.extra['hidden'], (0, 1), value=1.0)",
+        "F.pad(candidates.extra['hidden'], (0, 1), value=0.0)",
+        'the bias of the last layer in the influence',
+    ),
+    (
+        'return -p.mul_(log_p.clamp_min_(lowest))',
+        'return p.mul_(log_p.clamp_min_(lowest))',
+        'entropy is higher where the encoder is torn',
+    ),
+    (
+        '(number + view * samples for view in range(count))',
+        '(number for view in range(count))',
+        'both views of an image answer',
+    ),
+    (
+        'x.div_(temperature).expm1_()',
+        'x.div_(temperature / 2).expm1_()',
+        'the temperature of `image_similarity`',
+    ),
+    (
+        '(near + far)[:, None] / 2',
+        'far[:, None]',
+        'the boundary is half-way to the positive',
+    ),
+    (
+        'BOUNDARY_TEMPERATURE = 0.1',
+        'BOUNDARY_TEMPERATURE = 0.2',
+        'the documented width of the boundary',
+    ),
+    (
+        "has_direction = e.extra['norm'][rows].isfinite()",
+        "has_direction = e.extra['norm'][rows].isfinite() | True",
+        'a zero vector finds all views equally near',
+    ),
+    (
+        'Score(gradient_norm, for_all, floor=0.01, unit=None)',
+        'Score(gradient_norm, for_all, unit=None)',
+        'near-collapse does not amplify rounding',
+    ))
 
 REPRESENTATIVENESS = of('representativeness.py', SEEN,
-    ('low=-1.)', 'low=0.)', "negative cosines count in `normalize='sum'`"),
-    (' - x[contrast.positive_idx]', '', "the positive is not among the other negatives"),
-    ('(k-1).clamp_min(1)), 1.)', 'k.clamp_min(1)), 1.)', 'the mean is over the others, without the candidate itself'),
-    ('sums[:,-1:] - itself', 'sums[:,-1:]', 'a zero vector is at distance 1 from everybody but itself'),
-    ('distances(contrast, contrast.anchor_idx) - ', '', "the anchor is not among its negatives"),
-    ('return torch.where(k > 1, total/', 'return torch.where(k > 0, total/', 'an only negative is at distance 1'),
-    ('DISTANCES[distance](contrast.detach())', 'DISTANCES[distance](contrast)', 'no gradient through representativeness'),
-    ('cosine=mean_cosine_distance, euclidean=mean_euclidean_distance', 'cosine=mean_cosine_distance, euclidean=mean_cosine_distance', "`distance='euclidean'`"))
+    (
+        'return Indicator(c.cosine, low=-1.0)',
+        'return Indicator(c.cosine, low=0.0)',
+        "negative cosines count in `normalize='sum'`",
+    ),
+    (
+        'return own.sum(0) - own',
+        'return own.sum(0) - x.unflatten(0, candidates.batch)[0]',
+        'the positive is not among the other negatives',
+    ),
+    (
+        'total.div_((k - 1).clamp_min(1))',
+        'total.div_(k.clamp_min(1))',
+        'the mean is over the others, without the candidate itself',
+    ),
+    (
+        'constant = sum_o[:, None] - sums.itself',
+        'constant = sum_o[:, None]',
+        'a zero vector is at distance 1 from everybody but itself',
+    ),
+    (
+        'for view in range(count):',
+        'for view in range(1, count):',
+        'the anchor is not among its negatives',
+    ),
+    (
+        'for view in range(count):',
+        'for view in range(count - 1):',
+        'the positive is not among them either',
+    ),
+    (
+        'torch.where(k > 1, total.div_',
+        'torch.where(k > 0, total.div_',
+        'an only negative is at distance 1',
+    ),
+    (
+        'torch.where(k > 1, total / ',
+        'torch.where(k > 0, total / ',
+        'by Euclidean distances too',
+    ),
+    (
+        'constants = candidates.detach()',
+        'constants = candidates',
+        'no gradient through representativeness',
+    ),
+    (
+        "'euclidean': Distance(prepare_euclidean, mean_euclidean_distance)",
+        "'euclidean': Distance(prepare_cosine, mean_cosine_distance)",
+        "`distance='euclidean'`",
+    ),
+    (
+        'return rule is views and',
+        'return',
+        'masked negatives in the representativeness',
+    ))
 
-WEIGHTS = of('weights.py', SEEN,
-    ('torch.where(negative, scores, off)', 'scores', 'only negatives have weights'),
-    ('return log_p + k.log()[:,None]', 'return log_p', 'weights average 1'),
-    ('if detach else contrast.logits', 'if not detach else contrast.logits', '`detach_weights`'),
-    ('log_share(as_number(beta)*logits', 'log_share(as_number(beta)*contrast.temperature*logits', 'β multiplies cosine/temperature'),
-    ('super().__init__(hcl, temperature, tau_plus, **kwargs)', 'super().__init__(hcl, temperature, **kwargs)', '`tau_plus` of HCL'),
-    ('is_number(beta) and beta >= 0', 'is_number(beta)', 'a negative β is refused'),
-    ('torch.where(k > 0, -math.inf, 0.)', '-math.inf*torch.ones_like(k)', 'an anchor without negatives gives no NaN'))
+HARD_NEGATIVES = of('hard_negatives.py', SEEN,
+    (
+        'return torch.where(negative, scores, elsewhere).log_softmax(1)',
+        'return scores.log_softmax(1)',
+        'only negatives have weights',
+    ),
+    (
+        'return scores.scatter(1, others_at, few).log_softmax(1)',
+        'return scores.log_softmax(1)',
+        'only negatives have weights, where columns are known',
+    ),
+    (
+        'return log_p + k.log()[:, None]',
+        'return log_p',
+        'weights average 1',
+    ),
+    (
+        'c.logits.detach() if self.detach else c.logits',
+        'c.logits if self.detach else c.logits.detach()',
+        '`detach_weights`',
+    ),
+    (
+        'log_share(self.beta * logits',
+        'log_share(self.beta * c.temperature * logits',
+        'β multiplies cosine/temperature',
+    ),
+    (
+        'is_number(beta) and beta >= 0',
+        'is_number(beta)',
+        'a negative β is refused',
+    ),
+    (
+        'elsewhere = torch.where(k > 0, -math.inf, 0.0)',
+        'elsewhere = torch.full_like(k, -math.inf)',
+        'an anchor without negatives gives no NaN',
+    ))
 
 LOSSES = of('losses.py', SEEN,
-    ('log_g = log_sum - log_k', 'log_g = log_sum', 'the estimate is a mean'),
+    (
+        '''HCL(beta, detach_weights),
+            pairs=pairs,
+            loss=InfoNCE(tau_plus)''',
+        '''HCL(beta, detach_weights),
+            pairs=pairs,
+            loss=InfoNCE()''',
+        '`tau_plus` of HCL',
+    )) + of('info_nce.py', SEEN,
+    (
+        'log_mean = log_negatives - log_total',
+        'log_mean = log_negatives',
+        'the estimate is a mean',
+    ),
     (' - torch.log1p(-tau)', '', 'debiasing divides by 1 − τ⁺'),
-    ('clamped = none_left | (rest <= floor)', 'clamped = none_left | (rest <= 2*floor)', 'the floor is the least possible value'),
-    ('tau.log() + positive_logit', 'tau.log() - positive_logit', 'what is taken out is the positive'),
-    ('some.sum().clamp_min(1)\n', 'len(some)\n', 'the mean is over anchors that have negatives'),
-    ('effective = 1/share.square()', 'effective = 1/share', 'effective number of negatives'),
-    ("-torch.xlogy(share, share)", "torch.xlogy(share, share)", 'sign of the entropy'),
-    ('(log_w == last) & (log_w > -math.inf)', 'log_w == last', 'cells that are no negatives are never among the heaviest'),
-    ('left = (places - above.sum(1, keepdim=True))', 'left = places', 'ties share the places that are left'),
-    ('(fraction*k - 1e-6).ceil()', '(fraction*k).floor()', 'the heaviest tenth is rounded up'),
-    ('(log_w + contrast.logits).masked_fill(', '(log_w - contrast.logits).masked_fill(', 'push is weight times e^s'),
-    ('hardness=mean_over(top,', 'hardness=mean_over(w,', 'hardness is the cosine of the heaviest tenth'),
-    ("cos.masked_fill(~c.negative, -1.).amax(1)", "cos.amax(1)", 'the hardest negative is not the anchor itself'),
-    ("z2 if queue is None else z2.detach()", "z2", 'no gradient into keys'),
-    ('labels is None or not self.tau_plus', "labels is None or True", '`labels` with `tau_plus` are refused'))
+    (
+        'at_floor = nothing_left | (rest <= floor)',
+        'at_floor = nothing_left | (rest <= 2 * floor)',
+        'the floor is the least possible value',
+    ),
+    (
+        'tau.log() + log_positive - log_mean',
+        'tau.log() - log_positive - log_mean',
+        'what is taken out is the positive',
+    )) + of('contrastive_loss.py', SEEN,
+    (
+        'if queue is None else (z1, z2.detach())',
+        'if queue is None else (z1, z2)',
+        'no gradient into keys',
+    ),
+    (
+        "require(labels is None or not tau_plus, 'tau_plus'",
+        "require(True, 'tau_plus'",
+        '`labels` with `tau_plus` are refused',
+    ))
 
-PAIRS = of('pairs.py', SEEN,
-    ('zero = square <= NORM_FLOOR**2', 'zero = square < 0', 'a zero vector gives no NaN'),
-    ('NORM_FLOOR = 1e-8', 'NORM_FLOOR = 1e-6', 'short vectors keep their direction'),
-    ('hidden.detach().to(z.dtype)', 'hidden.to(z.dtype)', 'no gradient through hidden inputs'),
-    ('column_ids = torch.cat([ids[:b], ids])', 'column_ids = torch.cat([ids, ids[:b]])', 'ids of explicit negatives'),
-    ('torch.stack([anchor_idx, positive_idx], 1)', 'anchor_idx[:,None]', 'the positive is no negative'),
-    ('>= 2*b)', '>= b)', '`in_batch=False` excludes both views'),
-    ("idx.roll(b), 2*b, temperature", "idx.roll(1), 2*b, temperature", 'the positive is the other view'),
-    ("logits = torch.matmul(z/self.temperature", "logits = torch.matmul(z", 'the temperature'),
-    ("self.in_batch and len(self.ids) == 0 and", "self.in_batch and", 'masked negatives in the representativeness'),
-    (".5*(c.square().sum(1) + zero)", ".5*c.square().sum(1)", 'a zero vector has cosine 0'))
+STATISTICS = of('statistics.py', SEEN,
+    (
+        'return Mean(torch.where(some, x, 0.0).sum(), some.sum())',
+        'return Mean(torch.where(some, x, 0.0).sum(), torch.ones_like(some).sum())',
+        'the mean is over anchors that have negatives',
+    ),
+    (
+        'square = shares(log_w).square().sum(1)',
+        'square = shares(log_w).sum(1)',
+        'effective number of negatives',
+    ),
+    (
+        'return -torch.xlogy(share, share)',
+        'return torch.xlogy(share, share)',
+        'sign of the entropy',
+    ),
+    (
+        'tied = (log_w == last) & (log_w > -math.inf)',
+        'tied = log_w == last',
+        'cells that are no negatives are never among the heaviest',
+    ),
+    (
+        'left = places - above.sum(1, keepdim=True)',
+        'left = places',
+        'ties share the places that are left',
+    ),
+    (
+        '(fraction * k - 1e-6).ceil()',
+        '(fraction * k).floor()',
+        'the heaviest tenth is rounded up',
+    ),
+    (
+        'torch.where(some, log_w + c.logits, 0.0)',
+        'torch.where(some, log_w - c.logits, 0.0)',
+        'push is weight times e^s',
+    ),
+    (
+        'return weighted_mean(heaviest(log_w, c.k), c.cosine)',
+        'return weighted_mean(log_w.exp(), c.cosine)',
+        'hardness is the cosine of the heaviest tenth',
+    ),
+    (
+        'torch.where(c.negative, c.cosine, -1.0).amax(1)',
+        'c.cosine.amax(1)',
+        'the hardest negative is not the anchor itself',
+    ))
+
+CONTRAST = of('contrast.py', SEEN,
+    (
+        'zero = square <= NORM_FLOOR**2',
+        'zero = square < 0',
+        'a zero vector gives no NaN',
+    ),
+    (
+        'NORM_FLOOR = 1e-8',
+        'NORM_FLOOR = 1e-6',
+        'short vectors keep their direction',
+    ),
+    (
+        'hidden.detach().to(z.dtype)',
+        'hidden.to(z.dtype)',
+        'no gradient through hidden inputs',
+    ),
+    (
+        '~nobody.scatter(1, own, True)',
+        '~nobody.scatter(1, own[:, :1], True)',
+        'the positive is no negative',
+    ),
+    (
+        'outside = candidates.view < 0',
+        'outside = candidates.view < 1',
+        '`OutsideBatch` excludes all views',
+    ),
+    (
+        'positive_at = own[:, 1:]',
+        'positive_at = own[:, 1:].roll(1, 0)',
+        'the positive is the other view',
+    ),
+    (
+        'return (anchors.z / temperature) @ candidates.z.T',
+        'return anchors.z @ candidates.z.T',
+        'the temperature',
+    )) + of('companions.py', SEEN,
+    (
+        'ids.shape[0] == b else ids[b:]',
+        'ids.shape[0] == b else ids[:-b]',
+        'ids of explicit negatives',
+    )) + of('uncertainty.py', SEEN,
+    (
+        '0.5 * (c.square().sum(1) + is_zero.to(c.dtype))',
+        '0.5 * c.square().sum(1)',
+        'a zero vector has cosine 0',
+    ))
 
 BLOCKS = of('blocks.py', SEEN,
-    ('to_positive[:,None]*z, alpha=1/t)', 'to_positive[:,None]*z)', 'gradient of the keys in blocks'),
-    ('.addmm_(to_logits.T, z, alpha=1/t)', '.addmm_(to_logits.T, z)', 'gradient of the candidates in blocks'),
-    ('weights[part], allow_unused=True', 'torch.ones_like(own), allow_unused=True', "weights of the losses with `reduction='none'`"),
-    ('losses_of, weights[block], parameters, grads', 'losses_of, weights[:size], parameters, grads', "weights of later blocks"),
-    ('lambda *args: _SumInBlocks.apply(*args)/len(args[0])', 'lambda *args: _SumInBlocks.apply(*args)/args[2]', 'the mean in blocks'),
-    ('tuple(g*grad for g', 'tuple(g for g', 'a factor on the loss in blocks'),
-    ('if g is not None: grad += g', 'if g is not None: grad.copy_(g)', 'gradients of all parts add up'),
-    ("block.start+part.start, block.start+part.stop", "part.start, part.stop", 'rows of later blocks'))
+    (
+        'grads.anchors[rows] += to_logits @ candidates',
+        'grads.anchors[rows] += (to_logits * t) @ candidates',
+        'gradient of the anchors in blocks',
+    ),
+    (
+        'grads.candidates.addmm_(to_logits.T, z)',
+        'grads.candidates.addmm_(to_logits.T, z, alpha=float(t))',
+        'gradient of the candidates in blocks',
+    ),
+    (
+        'inputs, scale[rows], allow_unused=True',
+        'inputs, torch.ones_like(losses), allow_unused=True',
+        "weights of the losses with `reduction='none'`",
+    ),
+    (
+        'inputs, scale[rows], allow_unused=True',
+        'inputs, scale[: len(logits)], allow_unused=True',
+        'weights of later blocks',
+    ),
+    (
+        '/ len(comparison.anchors)\n',
+        '/ len(comparison.candidates)\n',
+        'the mean in blocks',
+    ),
+    (
+        '*(g * grad for g in',
+        '*(g for g in',
+        'a factor on the loss in blocks',
+    ),
+    (
+        'so_far += new',
+        'so_far.copy_(new)',
+        'gradients of all parts add up',
+    ),
+    (
+        'slice(rows.start + some.start, rows.start + some.stop)',
+        'slice(some.start, some.stop)',
+        'rows of later blocks',
+    ))
 
-IMPORTANCE = of('importance.py', SEEN,
-    ('keepdim=True)/k.sqrt()', 'keepdim=True)/(k-1).sqrt()', 'population standard deviation'),
-    ('clip:float=3.', 'clip:float=1.', 'scores are clipped at three deviations'),
-    ('(indicator.value - indicator.low)', 'indicator.value', 'the least possible value counts nothing'),
-    ('x = (value - torch.where(enough, low, 0.))', 'x = value', 'the lowest negative counts nothing with minmax'),
-    ('contrast, knobs.kappa[0])), (la', 'contrast, knobs.kappa[1])), (la', 'κ of the uncertainty'),
-    ('contrast, knobs.kappa[1]))) if weight', 'contrast, 1.))) if weight', 'κ of the representativeness'),
-    ('.exp(), alpha=weight)', '.exp(), alpha=1/3)', 'λ'),
-    ('scores = knobs.beta*contrast.logits', 'scores = contrast.logits', "β with `pool='log'`"),
-    ('scores = scores + kappa*standard_score', 'scores = scores - kappa*standard_score', "sign of κ with `pool='log'`"),
-    ('u and u.of(rows)', 'u', 'uncertainty of the anchors of a block'),
-    ('(contrast.detach() if knobs.detach else contrast)', 'contrast.detach()', '`detach_weights=False`'),
-    ('log_each = (k/k.clamp(1, k_keep))', 'log_each = (k/k_keep)', 'weights average 1 where fewer negatives are there than are kept'),
-    ("abs(sum(mix)-1) < 1e-6", "True", 'a mixture that does not sum to 1 is refused'))
+UNREMIX = of('unremix.py', SEEN,
+    (
+        'spread = length / k.sqrt()',
+        'spread = length / (k - 1).sqrt()',
+        'population standard deviation',
+    ),
+    (
+        'clip: float = 3.0',
+        'clip: float = 1.0',
+        'scores are clipped at three deviations',
+    ),
+    (
+        'x = (i.value - i.low)',
+        'x = i.value',
+        'the least possible value counts nothing',
+    ),
+    (
+        'above = value - torch.where(enough, low, 0.0)',
+        'above = value',
+        'the lowest negative counts nothing with minmax',
+    ),
+    (
+        'of.other(u(), c, kappa_u)',
+        'of.other(u(), c, kappa_r)',
+        'κ of the uncertainty',
+    ),
+    (
+        'of.other(r(), c, kappa_r)',
+        'of.other(r(), c, 1.0)',
+        'κ of the representativeness',
+    ),
+    (
+        'total.add_(log_p().exp(), alpha=weight)',
+        'total.add_(log_p().exp(), alpha=1 / 3)',
+        'λ',
+    ),
+    (
+        'log_pool(c, knobs.beta * c.logits,',
+        'log_pool(c, c.logits,',
+        "β with `pool='log'`",
+    ),
+    (
+        'torch.add(scores, score(), alpha=kappa)',
+        'torch.add(scores, score(), alpha=-kappa)',
+        "sign of κ with `pool='log'`",
+    ),
+    (
+        'None if u is None else u.of(rows)',
+        'u',
+        'uncertainty of the anchors of a block',
+    ),
+    (
+        'detached(c) if self.detach else c',
+        'detached(c)',
+        '`detach_weights=False`',
+    ),
+    (
+        '(k / k.clamp(1, k_keep)).log()',
+        '(k / k_keep).log()',
+        'weights average 1 where fewer negatives are there than are kept',
+    ),
+    (
+        'abs(sum(mix) - 1) < 1e-6',
+        'True',
+        'a mixture that does not sum to 1 is refused',
+    )) + of('unremix.py', 'tests/test_frozen.py',
+    (
+        'temperature if own is None else own',
+        'temperature',
+        '`uncertainty_temperature` is used',
+    ))
 
-QUEUES = of('queues.py', PARTS,
-    ("'norm', torch.zeros(size)", "'norm', torch.ones(size)", 'the norm of an empty slot'),
-    ("numbers[-self.size:], given[:,-self.size:], max(0, pushed - self.size)", "numbers[:self.size], given[:,:self.size], 0", 'of more keys than slots the last ones stay'),
-    ("max(0, pushed - self.size)\n", "0\n", 'where the last ones lie'),
-    ("(self.pointer + first + ", "(first + ", 'new keys replace the oldest'),
-    ("self.pointer.add_(pushed).remainder_(self.size)", "self.pointer.add_(1).remainder_(self.size)", 'the pointer moves by what was written'),
-    (".clamp_(max=self.size)", ".remainder_(self.size)", 'a full queue has no empty slot'),
-    ("self.ids[:,slots] = given", "self.ids[:2,slots] = given[:2]", 'true labels of keys'),
-    (".transpose(0, 1).flatten(1)", ".reshape(len(IDS), -1)", 'ids of several processes'),
-    ("device=slots.device) >= queue.valid", "device=slots.device) > queue.valid", 'the first empty slot'),
-    ("queue.norm.to(slots)", "torch.ones_like(queue.norm).to(slots)", 'the raw norm of keys'),
-    ("torch.cat([square, queue.square.to(slots)])", "torch.cat([square, 0*queue.square.to(slots)])", 'hidden inputs of keys'),
-    ("pairing.ranks.followed_by(queue.size)", "pairing.ranks", 'a queue and several processes'),
-    ("in_batch=False, ids=ids", "in_batch=True, ids=ids", 'the slots are the only negatives'),
-    ("anchor_idx=pairing.anchor_idx[:b]", "anchor_idx=pairing.anchor_idx[b:]", 'the queries are the anchors'),
-    ("temperature:float=.2", "temperature:float=.5", "MoCo's temperature"),
-    ("pair_views(queries, keys.detach(), temperature", "pair_views(queries, keys, temperature", 'keys are constants'),
-    ("if x is not None)\n    return with_queue", "if x is None)\n    return with_queue", 'ids of the slots'),
-    ("list(encoder.parameters()), 1-momentum", "list(encoder.parameters()), momentum", 'the copy is slow'),
-    ("torch._foreach_lerp_(list(copy.parameters()), list(encoder.parameters())", "torch._foreach_lerp_(list(encoder.parameters()), list(copy.parameters())", 'the copy follows, not the encoder'))
+QUEUE = of('queue.py', PARTS,
+    (
+        "'norm', torch.zeros(size)",
+        "'norm', torch.ones(size)",
+        'the norm of an empty slot',
+    ),
+    (
+        'numbers[first:], ids[first:]',
+        'numbers[: self.size], ids[: self.size]',
+        'of more keys than slots the last ones stay',
+    ),
+    (
+        'torch.arange(first, pushed, device',
+        'torch.arange(pushed - first, device',
+        'where the last ones lie',
+    ),
+    (
+        'slots = (self.pointer + order) % self.size',
+        'slots = order % self.size',
+        'new keys replace the oldest',
+    ),
+    (
+        'self.pointer.add_(pushed).remainder_(self.size)',
+        'self.pointer.add_(1).remainder_(self.size)',
+        'the pointer moves by what was written',
+    ),
+    (
+        '.clamp_(max=self.size)',
+        '.remainder_(self.size)',
+        'a full queue has no empty slot',
+    ),
+    (
+        'self.ids[:, slots] = ids.T',
+        'self.ids[:2, slots] = ids.T[:2]',
+        'true labels of keys',
+    ),
+    (
+        'all_gather(x.contiguous()).flatten(0, 1)',
+        'all_gather(x.contiguous()).transpose(0, 1).flatten(0, 1)',
+        'the order of keys of several processes',
+    ),
+    (
+        'slot < queue.valid.to(like.device)',
+        'slot <= queue.valid.to(like.device)',
+        'the first empty slot',
+    ),
+    (
+        'norm = queue.norm.to(like)',
+        'norm = torch.ones_like(queue.norm).to(like)',
+        'the raw norm of keys',
+    ),
+    (
+        "extra['square'] = queue.square.to(like)",
+        "extra['square'] = 0 * queue.square.to(like)",
+        'hidden inputs of keys',
+    ),
+    (
+        'view=view, label=labels, copy=copies)',
+        'view=view)',
+        'ids of the slots',
+    ),
+    (
+        '_foreach_lerp_(moved, towards, 1 - momentum)',
+        '_foreach_lerp_(moved, towards, momentum)',
+        'the copy is slow',
+    ),
+    (
+        '_foreach_lerp_(moved, towards, 1 - momentum)',
+        '_foreach_lerp_(towards, moved, 1 - momentum)',
+        'the copy follows, not the encoder',
+    )) + of('contrastive_loss.py', PARTS,
+    (
+        'rule = OutsideBatch(views) if queued else views',
+        'rule = views',
+        'the slots are the only negatives',
+    ),
+    (
+        'anchors = anchors[:b]',
+        'anchors = anchors[b:]',
+        'the queries are the anchors',
+    )) + of('contrast.py', f'{PARTS}::test_columns_of_a_rank',
+    (
+        '''    return replace(
+        first,
+        z=torch.cat''',
+        '''    return Embeddings(
+        batch=first.batch,
+        z=torch.cat''',
+        'with a queue, several processes share out what is computed',
+    ))
 
-RANKS = of('ranks.py', PARTS,
-    ("return all_sum(grad.contiguous().clone())[rank_and_size()[0]]", "return grad[rank_and_size()[0]]", "gradient from the other processes' losses"),
-    ("clone())[rank_and_size()[0]]", "clone())[0]", "gradient of one's own rows"),
-    ("(parts[:,:b], parts[:,b:2*b], parts[:,2*b:])", "(parts[:,b:2*b], parts[:,:b], parts[:,2*b:])", 'order of the views'),
-    ("device=device) + self.rank*b, ", "device=device), ", 'the anchors of this rank'),
-    ("torch.cat([idx + total, idx]) # (2b)", "torch.cat([idx, idx + total]) # (2b)", 'the positives'),
-    ("2*total + self.rank*m +", "2*total +", "own explicit negatives"),
-    ("torch.cat([parts[:,:self.b].flatten(), parts[:,self.b:].flatten()])", "parts.flatten()", 'ids of explicit negatives'),
-    ("len(self.own)*self.size + torch", "len(self.own) + torch", "columns of a queue"),
-    ("        ranks.hidden = None\n", "", 'hidden inputs of a queue are not known'),
-    ("        ranks = copy(self)\n", "        ranks = self\n", 'the pairing without the queue is not changed'),
-    ("norm, None, None if mine.hidden_square() is None else square)", "norm, None, None)", 'hidden inputs of other processes'),
-    ("m = len(mine) - 2*b", "m = 0", 'explicit negatives of other processes'),
-    ("tuple(map(ranks.join_ids, pairing.ids))", "pairing.ids", "ids of other processes"),
-    ("'the number of true labels for statistics': more", "'the number of true labels for statistics': 0", 'a hang where ranks differ in true labels'),
-    ("pairing.temperature, pairing.in_batch,", "pairing.temperature, True,", '`in_batch=False` with several processes'),
-    ("if mine != their: raise", "if mine > their: raise", 'every rank is told'),
-    ("forward_bytes=4*(n-2*b)*(d+2)", "forward_bytes=4*n*(d+2)", 'the table of costs'),
-    ("min(chunk or 2*b, 2*b)*n", "2*b*n", 'the table of costs with `chunk_size`'))
+GATHER = of('gather.py', PARTS,
+    (
+        'return all_sum(grad.contiguous().clone())[rank]',
+        'return grad[rank]',
+        "gradient from the other processes' losses",
+    ),
+    (
+        'return all_sum(grad.contiguous().clone())[rank]',
+        'return all_sum(grad.contiguous().clone())[0]',
+        "gradient of one's own rows",
+    ),
+    (
+        'views = batch.transpose(0, 1).flatten(0, 2)',
+        'views = batch.transpose(0, 1).flip(0).flatten(0, 2)',
+        'order of the views',
+    ),
+    (
+        'e.sample + rank * b',
+        'e.sample',
+        'the anchors of this rank',
+    ),
+    (
+        'batch = count, b * size',
+        'batch = count, b',
+        'the positives',
+    ),
+    (
+        'rank * share, len(self) - 1',
+        '0, len(self) - 1',
+        'each process computes a share of its own',
+    ),
+    (
+        'ids = in_order(all_gather(ids), count, b)',
+        'ids = all_gather(ids).flatten(0, 1)',
+        'ids of explicit negatives',
+    ),
+    (
+        'share = -(-len(self) // ranks)',
+        'share = len(self) // ranks',
+        'the last candidates are computed too',
+    ),
+    (
+        'for name, x in mine.extra.items()',
+        "for name, x in mine.extra.items() if name == 'norm'",
+        'hidden inputs of other processes',
+    ),
+    (
+        'torch.cat([views, parts[:, count * b :].flatten(0, 1)])',
+        'views',
+        'explicit negatives of other processes',
+    ),
+    (
+        'ids = in_order(all_gather(ids), count, b)',
+        'ids = in_order(ids.expand(size, *ids.shape), count, b)',
+        'ids of other processes',
+    ),
+    (
+        "labelled = len(e) if 'true_label' in e.extra else 0",
+        'labelled = 0',
+        'a hang where ranks differ in true labels',
+    ),
+    ('if here == there:', 'if here <= there:', 'every rank is told'),
+    (
+        'received = (n - own) *',
+        'received = n *',
+        'the table of costs',
+    ),
+    (
+        'min(chunk or own, own) * n',
+        'own * n',
+        'the table of costs with `chunk_size`',
+    ))
 
 SELECTION = of('selection.py', PARTS,
-    ("MEASURES = {'weight': 0., 'push': 1.}", "MEASURES = {'weight': 1., 'push': 1.}", 'share of the weight'),
-    (".softmax(1)*contrast.negative\n", ".softmax(1)\n", 'shares off the negatives', 'the log weights are −inf there already; rows without negatives are left out of every mean'),
-    ("hard += over_anchors((p*c.logits*c.temperature)", "hard += over_anchors((p*c.logits)", 'hardness is a cosine'),
-    ("return hard/len(contrasts), mass/len(contrasts)", "return hard/len(contrasts), mass", 'mean over batches'),
-    ("c: tilt(c, s*self.temperature), 'weight'", "c: tilt(c, s), 'weight'", 'the β that is told'),
-    ("tilt(c, s*self.temperature), 'weight')", "tilt(c, s*self.temperature), 'push')", 'the yardstick is of the weight'),
-    ("*self.temperature - MEASURES[measure]", "*self.temperature", 'β by the push'),
-    ("excess=mass - float(self.mass_at(hardness))", "excess=float(self.mass_at(hardness)) - mass", 'the sign of the excess'),
-    ("gap(limits[0]) > 0 or gap(limits[1]) < 0", "gap(limits[0]) > 0", 'NaN where no β is hard enough'),
-    ("return dict(own_beta=b) | self.judge(family(b), measure)", "return dict(own_beta=b) | self.judge(family(b))", 'the measure that was asked'),
-    ("hardness_and_mass(self.contrasts, self.same, weighting, measure)\n        beta", "hardness_and_mass(self.contrasts, self.same, weighting)\n        beta", 'the measure that is judged'),
-    ("descending=True, stable=True", "descending=False, stable=True", 'the profile goes from the nearest down', 'a profile by rank is the same whichever end it starts from, and cells that are no negatives have no share at either end'),
-    ("rows.append([((p - q)*s)", "rows.append([((q - p)*s)", 'the sign of knowledge'),
-    ("super().__init__(temperature, 0., beta, **kwargs)", "super().__init__(temperature, 0., 1., **kwargs)", 'β of the oracle'),
-    ("super().forward(z1, z2, labels=true_labels, true_labels", "super().forward(z1, z2, true_labels", 'the oracle sees labels'),
-    ("torch.where(mask, value, mean)[:,order]", "value[:,order]", "the anchor's own score in a placebo"),
-    ("[:,order])", "[:,order.sort().values])", 'a placebo is permuted'),
-    ("manual_seed(0)).to(", "manual_seed(1)).to(", 'numbers of placebo runs are repeated'),
-    ("return swapped, lambda: swap_candidates(r(), contrast)", "return swapped, r", "the double placebo's representativeness"),
-    ("ask:Callable=swap_u", "ask:Callable=opinions", 'a placebo by default'))
+    (
+        "MEASURES = {'weight': 0.0, 'push': 1.0}",
+        "MEASURES = {'weight': 1.0, 'push': 1.0}",
+        'share of the weight',
+    ),
+    (
+        'return p * c.negative',
+        'return p',
+        'shares off the negatives',
+        'the log weights are −inf there already; rows without negatives are left out '
+        'of every mean',
+    ),
+    (
+        'mean_cosine = (p * c.cosine).sum(1)',
+        'mean_cosine = (p * c.logits).sum(1)',
+        'hardness is a cosine',
+    ),
+    (
+        'return hardness / len(contrasts), mass / len(contrasts)',
+        'return hardness / len(contrasts), mass',
+        'mean over batches',
+    ),
+    (
+        'betas = (slopes * self.temperature).tolist()',
+        'betas = slopes.tolist()',
+        'the β that is told',
+    ),
+    (
+        "self.look(weighting, 'weight') for",
+        "self.look(weighting, 'push') for",
+        'the yardstick is of the weight',
+    ),
+    (
+        '* self.temperature - MEASURES[measure]',
+        '* self.temperature',
+        'β by the push',
+    ),
+    (
+        'excess = mass - float(as_hard)',
+        'excess = float(as_hard) - mass',
+        'the sign of the excess',
+    ),
+    (
+        'if gap(lowest) > 0 or gap(highest) < 0:',
+        'if gap(lowest) > 0:',
+        'NaN where no β is hard enough',
+    ),
+    (
+        'self.judge(family(own_beta), measure)',
+        'self.judge(family(own_beta))',
+        'the measure that was asked',
+    ),
+    (
+        'hardness, mass = self.look(weighting, measure)',
+        "hardness, mass = self.look(weighting, 'push')",
+        'the measure that is judged',
+    ),
+    (
+        'descending=True, stable=True',
+        'descending=False, stable=True',
+        'the profile goes from the nearest down',
+        'a profile by rank is the same whichever end it starts from, and cells that '
+        'are no negatives have no share at either end',
+    ),
+    (
+        'more = (p - profile) * own',
+        'more = (profile - p) * own',
+        'the sign of knowledge',
+    ),
+    (
+        'passed_on = torch.where(mask, value, mean)',
+        'passed_on = value',
+        "the anchor's own score in a placebo",
+    ),
+    (
+        'value=passed_on[:, order]',
+        'value=passed_on[:, order.sort().values]',
+        'a placebo is permuted',
+    ),
+    (
+        'torch.Generator().manual_seed(0)',
+        'torch.Generator().manual_seed(1)',
+        'numbers of placebo runs are repeated',
+    ),
+    (
+        'return other_uncertainty, other_distance if both else of_distance',
+        'return other_uncertainty, of_distance',
+        "the double placebo's representativeness",
+    ))
 
 MODELS = of('models.py', PARTS,
     ("size, stride, size//2, bias=False)", "size, stride, 0, bias=False)", 'padding'),
@@ -188,8 +700,19 @@ TRAIN = of('train.py', TRAINING,
     ("y = torch.cat([z1, z2]).float(), true_labels.repeat(2)", "y = torch.cat([z1, z1]).float(), true_labels.repeat(2)", 'both views have the label'),
     ("DebiasedNTXentLoss(**_given(c, 'debiased'))", "DebiasedNTXentLoss(c.temperature)", '`--tau-plus` of debiased'),
     ("HCLLoss(**_given(c, 'hcl'))", "HCLLoss(**_given(c, 'debiased'))", '`--beta` and `--detach-weights` of HCL'),
-    ("ask=swap_both)", ")", 'the second placebo is the first'),
+    ("'placebo-ur')), 'ur')", "'placebo-ur')), 'u')", 'the second placebo is the first'),
     ("OracleLoss(**_given(c, 'oracle'))", "OracleLoss(c.temperature)", '`--beta` of the oracle'),
+    (
+        'super().__init__(temperature, 0.0, beta, detach_weights)',
+        'super().__init__(temperature, 0.0, 1.0, detach_weights)',
+        'β of the oracle',
+    ),
+    (
+        """hidden=hidden,
+            labels=true_labels,""",
+        'hidden=hidden,',
+        'the oracle sees labels',
+    ),
     ("momentum=.9, weight_decay", "weight_decay", 'momentum of SGD'),
     ("torch.optim.AdamW(p", "torch.optim.Adam(p", 'decoupled weight decay'),
     ("math.cos(math.pi*step/max(1, steps))", "math.cos(math.pi*step/max(1, steps)/2)", 'the learning rate ends near 0'),
@@ -348,6 +871,6 @@ SWEEP = of('sweep.py', 'tests/test_sweep_exact.py',
     ("require(len(seeds) > 1", "require(len(seeds) > 0", 'one seed has no interval'),
     ("known, found = {f.name for f in dataclasses.fields(TrainConfig)} - {'seed'}", "known, found = {f.name for f in dataclasses.fields(TrainConfig)}", 'seed as a field of a cell'))
 
-MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *WEIGHTS, *LOSSES, *PAIRS, *BLOCKS, *IMPORTANCE,
-           *QUEUES, *RANKS, *SELECTION, *MODELS,
+MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *HARD_NEGATIVES, *LOSSES, *STATISTICS,
+           *CONTRAST, *BLOCKS, *UNREMIX, *QUEUE, *GATHER, *SELECTION, *MODELS,
            *TRAIN, *EVALUATE, *DATA, *RUNS, *COMPARE, *SWEEP]

@@ -46,7 +46,11 @@ MUTANTS = [
     *of('train.py', KNOBS,
         ("'debiased':   ('temperature', 'tau_plus'),", "'debiased':   ('temperature',),", 'a strategy without its knob'),
         ("'oracle':     ('temperature', 'beta', 'detach_weights'),", "'oracle':     ('temperature', 'beta', 'tau_plus', 'detach_weights'),", 'a knob that a strategy has not'),
-        ("    if strategy in KNOBS: return KNOBS[strategy]\n", "", 'NT-Xent has an attribute tau_plus and no knob'),
+        (
+            "    if strategy in KNOBS:\n        return KNOBS[strategy]\n",
+            "",
+            'the oracle has an attribute tau_plus and no knob',
+        ),
         ("has = any(knob in", "has = all(knob in", 'rows without the knob do not forbid it'),
         ("require(end is None or has, f'{knob}_end'", "require(True, f'{knob}_end'", 'a schedule of nothing is refused'),
         ("if k in knobs_of(cfg, strategy) else None for k in SCHEDULED}", "for k in SCHEDULED}", 'each row of a comparison takes its own schedules'),
