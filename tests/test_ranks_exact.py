@@ -677,3 +677,17 @@ def test_cost_in_closed_form(ranks, chunk):
         operations=3 * 2 * (2 * b) * n * d,
     )
     assert math.isclose(gather_cost(ranks)['operations'], cost['operations'])
+
+
+def test_a_further_candidate_may_show_an_image():
+    "Each rank has one of its second image, which is no negative of that image."
+
+    def work(rank):
+        z = tensors(rank, 2, 2, 4)
+        shown = embed(tensors(9, 1, 4), sample=torch.tensor([1]))
+        anchors, candidates = gathered(stack(from_views([*z]), shown))
+        return views(anchors, candidates).negative[:, 8:].tolist()
+
+    first, second = Threads(2).run(work)
+    assert first == [[True, True], [False, True]] * 2
+    assert second == [[True, True], [True, False]] * 2

@@ -36,7 +36,7 @@ def check_views(z: tuple[Tensor, ...]) -> None:
         where = f'{first.dtype} on {first.device} like z1'
         require(alike, what, where, (x.dtype, x.device))
 
-
+# %% ../nbs/33_companions.ipynb #ba889cba
 def check_hidden(z: tuple[Tensor, ...], hidden: Any) -> None:
     "One matrix per view, with the view's number of rows."
     several = isinstance(hidden, (tuple, list)) and len(hidden) == len(z)
@@ -53,7 +53,7 @@ def check_hidden(z: tuple[Tensor, ...], hidden: Any) -> None:
     for h in hidden:
         require(h.device == device, 'hidden', f'on {device} like z1', h.device)
 
-
+# %% ../nbs/33_companions.ipynb #3c7eeeca
 def check_negatives(z1: Tensor, negatives: Any) -> None:
     fits = is_float_matrix(negatives) and negatives.shape[1] == z1.shape[1]
     fits = fits and negatives.shape[0] > 0
@@ -64,7 +64,7 @@ def check_negatives(z1: Tensor, negatives: Any) -> None:
     where = f'on {z1.device} like z1'
     require(negatives.device == z1.device, 'negatives', where, negatives.device)
 
-
+# %% ../nbs/33_companions.ipynb #1166b2c7
 def check_companions(
     z: tuple[Tensor, ...],
     hidden: Any,

@@ -7,7 +7,7 @@ __all__ = ['UNKNOWN', 'EXTERNAL', 'MEMORY', 'EMPTY', 'IDS', 'Index', 'Frozen', '
            'full_precision', 'unit_norm', 'one_each', 'check_matrix', 'embed', 'from_views', 'with_fields', 'Roles',
            'as_roles', 'equal', 'views', 'views_by_place', 'across', 'supervised', 'fewer_negatives', 'Contrast',
            'check_roles', 'similarities', 'compare', 'Without', 'stack', 'views_of_batch', 'places', 'OutsideBatch',
-           'Filled', 'with_prepared', 'detached', 'part', 'prepared_for', 'Comparison']
+           'Filled', 'with_prepared', 'columns_of', 'detached', 'part', 'prepared_for', 'Comparison']
 
 # %% ../nbs/01_contrast.ipynb #bc89d0d6
 import math
@@ -303,8 +303,7 @@ class Contrast:
     others_at: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        k = count(self.negative).to(self.logits.dtype)
-        object.__setattr__(self, 'k', k)  # the way to set a field of a frozen dataclass
+        with_fields(self, k=count(self.negative).to(self.logits.dtype))
 
     @property
     def cosine(self) -> Tensor:  # (a n)
@@ -434,8 +433,12 @@ class Filled:
 # %% ../nbs/01_contrast.ipynb #9ce388d1
 def with_prepared(c: Contrast, prepared: Any) -> Contrast:
     "The same, with what was prepared for its anchors, candidates and roles."
-    known = dict(positive_at=c.positive_at, others_at=c.others_at)
-    return with_fields(replace(c), prepared=prepared, **known)
+    return with_fields(replace(c), prepared=prepared, **columns_of(c))
+
+
+def columns_of(c: Contrast) -> dict[str, Tensor | None]:
+    "What is known besides the tables; it holds as long as the tables do."
+    return {'positive_at': c.positive_at, 'others_at': c.others_at}
 
 
 def detached(c: Contrast) -> Contrast:
@@ -448,8 +451,7 @@ def detached(c: Contrast) -> Contrast:
         candidates=c.candidates.detach(),
         temperature=t,
     )
-    known = dict(positive_at=c.positive_at, others_at=c.others_at)
-    return with_fields(new, prepared=c.prepared, **known)
+    return with_fields(new, prepared=c.prepared, **columns_of(c))
 
 
 def part(c: Contrast, rows: slice) -> Contrast:
@@ -458,9 +460,8 @@ def part(c: Contrast, rows: slice) -> Contrast:
     new = Contrast(
         c.logits[rows], *tables, c.anchors[rows], c.candidates, c.temperature
     )
-    positive_at = None if c.positive_at is None else c.positive_at[rows]
-    others_at = None if c.others_at is None else c.others_at[rows]
-    known = dict(positive_at=positive_at, others_at=others_at)
+    columns = columns_of(c).items()
+    known = {name: x if x is None else x[rows] for name, x in columns}
     return with_fields(new, prepared=c.prepared, **known)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .arguments import as_number, check_switches, is_number, require
-from .contrast import Contrast
+from .contrast import Contrast, with_fields
 
 # %% ../nbs/03_hard_negatives.ipynb #8ecda9b9
 def log_share(
@@ -87,7 +87,7 @@ class HCL:
     def __post_init__(self) -> None:
         check_beta(self.beta)
         check_switches(detach=self.detach)
-        object.__setattr__(self, 'beta', as_number(self.beta))
+        with_fields(self, beta=as_number(self.beta))
 
     def __call__(self, c: Contrast) -> Tensor:  # (a n)
         logits = c.logits.detach() if self.detach else c.logits

@@ -98,7 +98,7 @@ class KeyQueue(nn.Module):
         self.pointer.add_(pushed).remainder_(self.size)
         self.valid.add_(pushed).clamp_(max=self.size)
 
-
+# %% ../nbs/32_queue.ipynb #69d85ac6
 def of_all(x: Tensor) -> Tensor:
     "Rows of all processes, one behind the other."
     _, size = rank_and_size()
@@ -108,7 +108,7 @@ def of_all(x: Tensor) -> Tensor:
     require_alike(shape, x.device, where='in a process group')
     return all_gather(x.contiguous()).flatten(0, 1)
 
-
+# %% ../nbs/32_queue.ipynb #61b43a84
 def check_push(
     queue: KeyQueue, keys: Tensor, hidden: Tensor | None, ids: dict[str, Tensor | None]
 ) -> None:

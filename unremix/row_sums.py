@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Four', 'sum_and_share', 'Sums', 'sums_and_share', 'tile_by_tile', 'gradient', 'gradient_tile_by_tile',
-           'through_shares', 'by_tables', 'Picked', 'only_negatives', 'negatives_and_share', 'by_columns', 'row_sums']
+           'through_shares', 'by_tables', 'only_negatives', 'negatives_and_share', 'by_columns', 'row_sums']
 
 # %% ../nbs/02_row_sums.ipynb #60e58690
 import math
@@ -169,14 +169,6 @@ def by_tables(c: Contrast, log_w: Tensor) -> Sums:
     return Sums(p, q, m)
 
 # %% ../nbs/02_row_sums.ipynb #86063acf
-class Picked(NamedTuple):
-    "Columns instead of tables, with the table for where they say nothing."
-
-    positive_at: Tensor  # (a p)
-    others_at: Tensor | None  # (a q)
-    negative: Tensor  # (a n) bool
-
-
 def only_negatives(x: Tensor, others_at: Tensor | None, negative: Tensor) -> Tensor:
     "`x` with −inf off the negatives; in place where the columns are known."
     if others_at is None:
@@ -206,7 +198,7 @@ def negatives_and_share(
         sums.append(found)
     return torch.cat(sums), share
 
-
+# %% ../nbs/02_row_sums.ipynb #36227a5b
 class _PickedSums(torch.autograd.Function):
     "→ (a) sum over negatives, (a p) logits of the positives, (a n) shares."
 
@@ -243,7 +235,7 @@ class _PickedSums(torch.autograd.Function):
             grad = add(1, positive_at, to_positives)
         return grad, to_weights, None, None, None
 
-
+# %% ../nbs/02_row_sums.ipynb #3b4ffdae
 class _PickedSumsEager(_PickedSums):
     "The same with what `torch.func` asks for."
 

@@ -33,7 +33,9 @@ WORDS = 255  # a byte holds no larger sum
 
 def is_transformed(x: Tensor) -> bool:
     "Does a transform of `torch.func` look at it, or has it a forward-mode derivative?"
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+    functorch = torch._C._functorch
+    wrapped = functorch.is_functorch_wrapped_tensor(x)
+    if wrapped or functorch.is_legacy_batchedtensor(x):
         return True
     return forward_ad.unpack_dual(x).tangent is not None
 

@@ -22,16 +22,16 @@ from torch import Tensor
 from .arguments import are_numbers, as_number, check_switches, is_one_of
 from .arguments import is_whole, require
 from .contrast import Contrast, Embeddings, Rule, detached, full_precision, part
-from .contrast import places, prepared_for, with_prepared
+from .contrast import places, prepared_for, with_fields, with_prepared
 from .hard_negatives import check_beta, log_share, mean_one
 from .representativeness import check_distance, prepare_distance
 from .representativeness import representativeness, similarity
+from .synthesis import beside_average, without_synthetic
 from .tiles import is_transformed, rows_at_once, slices
 from .uncertainty import Centred, Indicator, centred, check_uncertainty
 from .uncertainty import prepare_uncertainty, uncertainty
 
 _all_ = ['uncertainty', 'similarity', 'representativeness', 'Indicator']
-from .synthesis import beside_average, without_synthetic
 
 # %% ../nbs/06_unremix.ipynb #0582fc72
 def standard_score(
@@ -56,18 +56,17 @@ def standard_score(
 def standardised(i: Indicator, c: Contrast, kappa: float) -> Tensor:  # (a n)
     "Log shares ∝ e^{κ·standard score}."
     scores = standard_score(i, c).mul_(kappa)
-    return log_share(scores, c.negative, c.k)
+    return log_share(scores, c.negative, c.k, c.others_at)
 
 # %% ../nbs/06_unremix.ipynb #adaf294b
 def tilted(c: Contrast, beta: float) -> Tensor:  # (a n)
     "Log shares ∝ e^{β·logit}, those of HCL; gradient flows."
-    return log_share(beta * c.logits, c.negative, c.k)
+    return log_share(beta * c.logits, c.negative, c.k, c.others_at)
 
 # %% ../nbs/06_unremix.ipynb #32eebb3a
 SMALLEST = 1e-6  # in units of the indicator: sums and ranges below are rounding noise
-ABSENT = (
-    -1e4
-)  # log share of who gets nothing: finite, as its gradient is; e^ABSENT is 0
+# log share of who gets nothing: finite, as its gradient is; its exponential is 0
+ABSENT = -1e4
 
 
 def proportional(
@@ -167,7 +166,7 @@ def log_pool(
     for kappa, score in opinions:
         if kappa:
             scores = torch.add(scores, score(), alpha=kappa)
-    return mean_one(log_share(scores, c.negative, c.k), c.k)
+    return mean_one(log_share(scores, c.negative, c.k, c.others_at), c.k)
 
 
 POOLS = ('linear', 'log')
@@ -280,8 +279,7 @@ class Knobs:
             'uncertainty_temperature': None if t is None else as_number(t),
             'k_keep': None if k_keep is None else int(k_keep),
         }
-        for name, x in plain.items():
-            object.__setattr__(self, name, x)  # the way to set a field of a frozen one
+        with_fields(self, **plain)
 
     @property
     def asks(self) -> tuple[bool, bool]:

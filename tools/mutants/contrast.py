@@ -1,9 +1,8 @@
 """Ids, rules, the contrast and its parts: `unremix/contrast.py`, `unremix/tiles.py`."""
 
-METHODS = 'tests/test_seam_methods.py'
+METHODS = 'tests/test_seam_methods.py tests/test_seam_parts.py'
 SEAM = f'tests/test_seam.py {METHODS}'
 ROLES = 'tests/test_ids.py::test_roles_are_what_the_ids_say'
-BY_ID = 'tests/test_ranks_exact.py::test_a_gathered_comparison'
 FROZEN = 'tests/test_frozen.py'
 PARTS = ' '.join(
     f'tests/test_weightings.py::test_{name}'
@@ -92,7 +91,20 @@ BY_PLACE = of(
 
 PROMISES = of(
     'contrast.py',
-    f'{METHODS} {ROLES}',
+    ROLES,
+    (
+        'p is not None and p.sample is self.sample and p.view is self.view',
+        'p is not None and p.view is self.view',
+        'images with other numbers would be found where the old ones were',
+    ),
+    (
+        'p is not None and p.sample is self.sample and p.view is self.view',
+        'p is not None and p.sample is self.sample',
+        'views with other numbers would be found where the old ones were',
+    ),
+) + of(
+    'contrast.py',
+    f'{ROLES} {METHODS}',
     (
         'if anchors.kept.views_of == batch and candidates.kept.closed:',
         'if candidates.kept.closed:',
@@ -179,7 +191,7 @@ RULES = (
     )
     + of(
         'contrast.py',
-        BY_ID,
+        ROLES,
         (
             'return Roles(same & other_view, ~same)',
             'return Roles(same, ~same)',
@@ -221,8 +233,8 @@ CONTRAST = (
             'a low temperature would flatten',
         ),
         (
-            'k = count(self.negative)',
-            'k = count(self.negative | self.positive)',
+            'k=count(self.negative)',
+            'k=count(self.negative | self.positive)',
             'weights would average over the positives too',
         ),
         (
@@ -271,8 +283,8 @@ CONTRAST = (
             'some anchors would have the roles of others',
         ),
         (
-            'None if c.others_at is None else c.others_at[rows]',
-            'None if c.others_at is None else c.others_at[: len(c.anchors[rows])]',
+            'x if x is None else x[rows]',
+            'x if x is None else x[: len(c.anchors[rows])]',
             'some anchors would be weighed with the columns of others',
         ),
         (
@@ -308,20 +320,18 @@ CONTRAST = (
             'roles with other negatives would be summed by the old columns',
         ),
         (
-            'None if c.positive_at is None else c.positive_at[rows]',
-            'None',
+            '{name: x if x is None else x[rows] for name, x in columns}',
+            '{}',
             'some anchors at a time would be summed by tables, which is slower',
         ),
         (
-            '    known = dict(positive_at=c.positive_at, others_at=c.others_at)\n'
-            '    return with_fields(replace(c), prepared=prepared, **known)',
-            '    return with_fields(replace(c), prepared=prepared)',
+            'return with_fields(replace(c), prepared=prepared, **columns_of(c))',
+            'return with_fields(replace(c), prepared=prepared)',
             'every loss would be summed by tables, which is slower',
         ),
         (
-            '    known = dict(positive_at=c.positive_at, others_at=c.others_at)\n'
-            '    return with_fields(new, prepared=c.prepared, **known)\n\n\ndef part',
-            '    return with_fields(new, prepared=c.prepared)\n\n\ndef part',
+            'return with_fields(new, prepared=c.prepared, **columns_of(c))',
+            'return with_fields(new, prepared=c.prepared)',
             'UnReMix would be summed by tables, which is slower',
         ),
         (

@@ -498,8 +498,8 @@ QUEUE = of('queue.py', PARTS,
         'the slots are the only negatives',
     ),
     (
-        'anchors = anchors[:b]',
-        'anchors = anchors[b:]',
+        'return anchors[:b], stack(',
+        'return anchors[b:], stack(',
         'the queries are the anchors',
     )) + of('contrast.py', f'{PARTS}::test_columns_of_a_rank',
     (

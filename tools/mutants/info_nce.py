@@ -1,6 +1,6 @@
 """The loss on a contrast and its sums: `unremix/info_nce.py`, `unremix/row_sums.py`."""
 
-METHODS = 'tests/test_seam_methods.py'
+METHODS = 'tests/test_seam_methods.py tests/test_seam_parts.py'
 SEAM = f'tests/test_seam.py {METHODS}'
 SEEN = 'tests/test_seen.py'
 FROZEN = 'tests/test_frozen.py'
@@ -101,6 +101,7 @@ INFO_NCE = (
             'torch.where(nothing, 0.0, log_total)',
             'log_total',
             'negatives without weight would send NaN through debiasing',
+            'what it is subtracted from is thrown away, and its gradient is zero',
         ),
     )
     + of(
@@ -307,6 +308,7 @@ BY_COLUMNS = (
             'free = to_weights is None and not torch.is_grad_enabled()',
             'free = to_weights is None',
             'a graph would be written over',
+            'PyTorch follows what is written in place, and nothing else holds `grad`',
         ),
     )
     + of(

@@ -3,7 +3,7 @@
 Blocks, processes, companions, statistics, synthesis, the class and its knobs.
 """
 
-METHODS = 'tests/test_seam_methods.py'
+METHODS = 'tests/test_seam_methods.py tests/test_seam_parts.py'
 SEEN = 'tests/test_seen.py'
 FROZEN = 'tests/test_frozen.py'
 QUEUE = 'tests/test_queue_exact.py'
@@ -359,8 +359,8 @@ CLASS = (
             '`labels` would be ignored',
         ),
         (
-            'seen.append(statistics(c, log_w, self.loss))',
-            'seen[:] = [statistics(c, log_w, self.loss)]',
+            'seen.append(statistics(c, log_w, method.loss))',
+            'seen[:] = [statistics(c, log_w, method.loss)]',
             'statistics would be those of the last block',
         ),
     )
@@ -414,8 +414,8 @@ CLASS = (
         'contrastive_loss.py',
         METHODS,
         (
-            '(*asked, *rule_reads)',
-            'asked',
+            "*getattr(pairs, 'reads', ()), *of_labels)",
+            '*of_labels)',
             'a rule that says what it reads would find nothing',
         ),
         (

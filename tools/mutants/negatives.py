@@ -162,8 +162,8 @@ MUTANTS = [
         )),
     *of('contrastive_loss.py', QUEUE,
         (
-            'anchors = anchors[:b]',
-            'anchors = anchors[b:]',
+            'return anchors[:b], stack(',
+            'return anchors[b:], stack(',
             'keys would be compared instead of queries',
         ),
         (
@@ -172,7 +172,7 @@ MUTANTS = [
             'empty slots would be negatives',
         ),
         (
-            'return Comparison(anchors, candidates, rule, t)',
+            'return Comparison(anchors, candidates, rule, value_of(self.temperature))',
             'return Comparison(anchors, candidates, rule, 0.2)',
             'the temperature would be ignored',
         ),
@@ -308,13 +308,13 @@ MUTANTS = [
         )),
     *of('contrastive_loss.py', RANKS,
         (
-            'if self.gather_distributed and rank_and_size()[1] > 1:',
+            'if processes > 1 and gather:',
             'if False:',
             'gather_distributed would do nothing',
         ),
         (
-            '            warn_alone()\n',
-            '            pass\n',
+            '        warn_alone()\n',
+            '        pass\n',
             'nobody would say that each process has its own negatives only',
         ),
         (
@@ -535,8 +535,8 @@ MUTANTS = [
             'the logarithm of zero',
         ),
         (
-            '    -1e4\n',
-            '    -14.0\n',
+            'ABSENT = -1e4\n',
+            'ABSENT = -14.0\n',
             'a millionth of a share would rule the sum at low temperatures',
         ),
         (
