@@ -168,7 +168,7 @@ def test_compare_says_what_could_not_be_scored(make, tmp_path, capsys, monkeypat
     assert main(args) == 0 and 'finished' in capsys.readouterr().out
 
 @pytest.mark.parametrize('make,strategy,words', [(flat, 'supervised', 'less than two classes'), (flat, 'oracle', 'less than two classes'), (one_class, 'supervised', 'less than two classes'),
-                                                 (partly, 'supervised', '30 of 54 training images have no label')], ids=str)
+                                                 (partly, 'supervised', '30 of 54 training images have no label')])
 def test_strategies_that_need_labels_are_refused(make, strategy, words, tmp_path, capsys):
     make(tmp_path/'photos')
     assert main(['train', '--strategy', strategy, '--data-root', str(tmp_path/'photos'), '--out', str(tmp_path/'run'), *ARGS]) == 2
