@@ -8,6 +8,7 @@ from unremix.machine import wait_passively
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 wait_passively() # before PyTorch is loaded; processes that tests start inherit it
 
+@pytest.hookimpl(tryfirst=True) # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     "Workers of `make test` take whole files, whose fixtures are dear, but notebooks one by one."
     if not config.pluginmanager.hasplugin('xdist'): return
