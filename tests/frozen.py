@@ -46,7 +46,8 @@ for name, normalize in product(UNCERTAINTIES, ('softmax', 'sum', 'minmax')):
     knobs = dict(uncertainty=name, normalize=normalize)
     LOSSES[f'unremix {name} {normalize}'] = (UnReMixLoss, knobs)
 for name in UNCERTAINTIES:
-    knobs = dict(uncertainty=name, pool='log', uncertainty_temperature=.1)
+    own = {} if name == 'boundary' else dict(uncertainty_temperature=.1)
+    knobs = dict(uncertainty=name, pool='log', **own)
     LOSSES[f'unremix {name} log'] = (UnReMixLoss, knobs)
 
 # ---------------------------------------------------------------- what goes with the views

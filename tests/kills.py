@@ -3,7 +3,8 @@ import multiprocessing, os, signal, socket, time
 from contextlib import suppress
 from pathlib import Path
 
-from unremix.train import TrainConfig, train
+from unremix.config import TrainConfig
+from unremix.train import train
 
 context = multiprocessing.get_context('forkserver')
 context.set_forkserver_preload(['unremix.train']) # so that a new process starts at once
@@ -41,7 +42,7 @@ def one_rank(cfg, out, rank, size, port, spoilt=None):
 class Job:
     "All processes of a run."
     def __init__(self, cfg:TrainConfig, out:Path, spoilt=None):
-        port, size = free_port(), cfg.devices
+        port, size = free_port(), cfg.run.devices
         self.processes = [context.Process(target=one_rank, args=(cfg, out, r, size, port, spoilt)) for r in range(size)]
         for p in self.processes: p.start()
 

@@ -5,16 +5,24 @@ from pathlib import Path
 import pytest
 import torch
 from unremix.cli import COMMANDS, PRESETS, main, sentence
-from unremix.train import LIMITS, STRATEGIES
+from unremix.config import GROUPS
+from unremix.registry import known
+
+LIMITS = {name: limit for kind in GROUPS.values() for name, limit in kind.limits.items()}
 
 SMALL = ['--limit', '64', '--batch-size', '16', '--epochs', '1', '--log-every', '1', '--precision', '32-true']
-BELOW = {'limit': '0', 'validation': '0', 'image_size': '4', 'augment_strength': '3', 'head_hidden': '0', 'head_out': '1', 'temperature_end': '0', 'tau_plus_end': '1',
-         'beta_end': '-1', 'anneal_steps': '0', 'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0',
+BELOW = {'optimizer': 'lion', 'lr_schedule': 'step', 'precision': '8-bit', 'accelerator': 'abacus', 'limit': '0', 'validation': '0', 'image_size': '4', 'augment_strength': '3', 'head_hidden': '0', 'head_out': '1',
+         'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0',
          'save_every': '0', 'chunk_size': '0', 'queue_size': '-1', 'momentum': '1', 'micro_batch': '0', 'devices': '0', 'num_nodes': '0'}
 TRAIN = [ # arguments after `train`, words of the sentence
     *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, allowed in [LIMITS[name]]],
+    (['--temperature-end', '0'], ['temperature_end', '> 0']), (['--strategy', 'hcl', '--tau-plus-end', '1'], ['tau_plus_end', '[0, 1)']),
+    (['--strategy', 'hcl', '--beta-end', '-1'], ['beta_end', '≥ 0']), (['--temperature-end', '.1', '--anneal-steps', '0'], ['anneal_steps', '1 or more']),
+    (['--beta-end', '0'], ['beta_end', 'None with simclr']), (['--beta', '2'], ['beta is no knob of simclr, which has temperature']),
+    (['--strategy', 'hcl', '--bta', '2'], ['bta', 'perhaps beta']), (['--epoch', '2'], ['epoch', 'perhaps epochs']),
+    (['--strategy', 'no.module:Mine'], ['no.module:Mine', 'cannot be imported']),
     (['--seed', '2147483648'], ['seed', '2**31-1']), (['--lr', 'nan'], ['lr', 'above 0']), (['--lr', 'inf'], ['lr', 'finite']),
-    (['--weight-decay', 'inf'], ['weight_decay', 'finite']), (['--tau-plus-end', '-.1'], ['tau_plus_end', 'below 1']),
+    (['--weight-decay', 'inf'], ['weight_decay', 'finite']), (['--strategy', 'hcl', '--tau-plus-end', '-.1'], ['tau_plus_end', '[0, 1)']),
     (['--strategy', 'best'], ['strategy', "'best'", 'hcl']), (['--optimizer', 'lion'], ['optimizer', 'adamw']),
     (['--lr-schedule', 'step'], ['lr_schedule', 'cosine', 'constant']), (['--dataset', 'stl10_all', '--strategy', 'supervised'], ['strategy', 'stl10_all', 'no labels']),
     (['--precision', '8-bit'], ['precision', 'bf16-mixed']), (['--accelerator', 'abacus'], ['accelerator', 'cuda']),
@@ -33,12 +41,15 @@ TRAIN = [ # arguments after `train`, words of the sentence
     (['--dataset', 'cats'], ['dataset', "'cats'", 'fashion_mini']), (['--encoder', 'huge'], ['encoder', "'huge'"]),
     (['--dataset', 'imagefolder', '--data-root', 'no/such/folder'], ['no/such/folder']),
     (['--dataset', 'imagefolder'], ['data_root']),
-    (['--epochs', 'ten'], ['--epochs', 'ten']), (['--no-such-option', '1'], ['--no-such-option']), (['--mix', '1', '0'], ['--mix', '3']),
+    (['--epochs', 'ten'], ['--epochs', 'ten']), (['--no-such-option', '1'], ['no_such_option']), (['--strategy', 'unremix', '--mix', '1', '0'], ['--mix', '3']),
     (['--preset', 'everything'], ['preset', *PRESETS]), (['--preset'], ['preset'])]
 COMPARE = [
     (['--devices', '2'], ['devices', 'compare', 'train']),
-    (['--strategies', 'simclr', 'best'], ['strategies', "'best'"]), (['--strategies', 'simclr', 'simclr'], ['strategies', 'different']),
-    (['--strategies', 'hcl', 'unremix'], ['strategy', "'simclr'"]), (['--seeds', '0'], ['seeds', '1 or more']), (['--timed-steps', '-1'], ['timed_steps', '0 or more']),
+    (['--strategies', 'simclr', 'best'], ['strategy', "'best'", 'simclr']), (['--strategies', 'simclr', 'simclr'], ['strategies', 'different']),
+    (['--strategies', 'hcl', 'unremix', '--reference', 'simclr'], ['reference', "'simclr'"]),
+    (['--strategies', 'simclr', '--beta', '2'], ['beta', 'None with simclr']), (['--bta', '2'], ['bta', 'perhaps beta']),
+    (['--strategy', 'hcl'], ['strategy', 'perhaps strategies']), (['--strategies', 'hcl(bta=2)'], ['bta', 'perhaps beta']),
+    (['--strategies', 'hcl(lr=1)'], ['lr', 'shared']), (['--strategies', 'hcl', 'hcl(beta=1.)'], ['strategies', 'different']), (['--seeds', '0'], ['seeds', '1 or more']), (['--timed-steps', '-1'], ['timed_steps', '0 or more']),
     (['--temperature', '-1'], ['temperature']), (['--dataset', 'cats'], ['dataset'])]
 
 def refused(capsys, args, words):
@@ -83,7 +94,7 @@ def not_torch(run): unfinish(run); (run/'checkpoint.pt').write_text('hello')
 def other_model(run): unfinish(run); s = torch.load(run/'checkpoint.pt'); s['model'] = {'w': torch.zeros(1)}; torch.save(s, run/'checkpoint.pt')
 def bad_config(run): (run/'config.json').write_text('{"seed": 0')
 def no_config(run): (run/'config.json').unlink()
-def other_seed(run): c = json.loads((run/'config.json').read_text()); (run/'config.json').write_text(json.dumps(c | {'seed': 7, 'lr': .5}))
+def other_seed(run): c = json.loads((run/'config.json').read_text()); (run/'config.json').write_text(json.dumps(c | {'run': c['run'] | {'seed': 7}, 'optim': c['optim'] | {'lr': .5}}))
 def list_config(run): (run/'config.json').write_text('[1, 2]')
 def a_file(run): shutil.rmtree(run); run.write_text('a file')
 def bad_result(run): (run/'result.json').write_text('{')
@@ -120,7 +131,7 @@ def test_finished_says_so(run, capsys):
 
 def test_strategies_lists_all(capsys):
     assert main(['strategies']) == 0
-    assert set(STRATEGIES) <= {l.split()[0] for l in capsys.readouterr().out.splitlines()}
+    assert set(known()) <= {l.split()[0] for l in capsys.readouterr().out.splitlines() if l}
 
 def test_help_names_every_command(capsys):
     assert main(['--help']) == 0

@@ -3,20 +3,22 @@ import os, sys
 
 import pytest
 
+from configs import run_of
+from unremix.config import TrainConfig
 from unremix import cli as module
 from unremix.cli import PRESETS, QUICK, main, parse, preset_fields, scores_text, sentence, wide_console
-from unremix.train import TrainConfig
+
 
 LONG = 'no/' + 'very-long-folder-name/'*20 + 'run'
 WRONG = [ # arguments, the whole sentence
     (['train', '--temperature', '-1'], 'temperature must be a number > 0, got -1.0'),
     (['train', '--epochs', 'ten'], "Error parsing --epochs: invalid literal for int() with base 10: 'ten'; expected --epochs INT passes over the training images, 1 or more (default: 6)"),
-    (['train', '--no-such-thing', '1'], 'Unrecognized options: --no-such-thing, 1'),
-    (['train', '--epoch', '1'], 'Unrecognized options: --epoch, 1; perhaps --epochs INT passes over the training images, 1 or more (default: 6) --warmup-epochs FLOAT linear warm-up, 0 to epochs (default: 0.5)'),
-    (['train', '--mix', '1', '0'], "Missing value for argument '--mix'. Expected 3 values."),
+    (['train', '--no-such-thing', '1'], 'no_such_thing is no knob of simclr, which has temperature'),
+    (['train', '--epoch', '1'], 'epoch is no field of a training run; perhaps epochs'),
+    (['train', '--strategy', 'unremix', '--mix', '1', '0'], "Missing value for argument '--mix'. Expected 3 values."),
     (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
     (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
-    (['compare', '--strategies', 'best'], "strategies must be among simclr, debiased, hcl, unremix, placebo-u, placebo-ur, oracle, supervised, got 'best'"),
+    (['compare', '--strategies', 'best'], "row 'best': strategy must be one of simclr, debiased, hcl, unremix, supervised, oracle, placebo-u, placebo-ur, or module:Name, got 'best'"),
     (['dance'], "command must be one of train, compare, sweep, evaluate, bench, strategies, got 'dance'")]
 
 @pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
@@ -126,8 +128,8 @@ def test_presets_and_quick():
     assert fields == PRESETS[name] | QUICK and preset_fields([f'--preset={name}']) == PRESETS[name]
     assert preset_fields(['--preset', 'imagenet100-r50-200ep'], TrainConfig).keys().isdisjoint({'timed_steps'})
     assert preset_fields(['--preset', name, '--preset', 'quick'])['epochs'] == 1
-    command = parse(module.TrainCommand, ['--quick', '--epochs', '3'], 'x', config=TrainConfig(**preset_fields(['--quick'], TrainConfig)))
-    assert (command.config.epochs, command.config.limit) == (3, QUICK['limit'])
+    command = parse(module.TrainCommand, ['--quick', '--epochs', '3'], 'x', config=TrainConfig.of(preset_fields(['--quick'], TrainConfig)))
+    assert (command.config.optim.epochs, command.config.data.limit) == (3, QUICK['limit'])
     with pytest.raises(ValueError, match='preset must be one of'): preset_fields(['--preset'])
 
 

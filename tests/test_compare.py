@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from configs import comparison
 from unremix import compare as module
 from unremix.cli import main
-from unremix.compare import CompareConfig, compare, paired_difference, verdict
+from unremix.compare import compare, paired_difference, verdict
 
-CFG = CompareConfig(limit=96, batch_size=32, epochs=1, log_every=1, seeds=2, strategies=('simclr', 'hcl'), timed_steps=1, precision='32-true')
+CFG = comparison(limit=96, batch_size=32, epochs=1, log_every=1, seeds=2, strategies=('simclr', 'hcl'), timed_steps=1, precision='32-true')
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):

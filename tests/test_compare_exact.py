@@ -7,8 +7,10 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
+from configs import comparison
 from unremix import compare as module
 from unremix.cli import main
+from unremix.registry import known
 from unremix.compare import (CompareConfig, align_columns, both_errors, cell_config, cell_text, chance, compare, difference_text,
                              draw, holm, paired_difference, rejudged, remember, run_cells, spread, summarize, table, time_steps, verdict)
 
@@ -156,7 +158,7 @@ def test_everything_failed():
     assert text_of({'simclr': FAILED, 'hcl': FAILED})[1].splitlines()[-1].startswith('hcl failed')
 
 
-CFG = CompareConfig(limit=64, batch_size=16, epochs=1, strategies=('simclr', 'hcl'), seeds=2, seed=3, timed_steps=0, supervised=False, precision='32-true')
+CFG = comparison(limit=64, batch_size=16, epochs=1, strategies=('simclr', 'hcl'), seeds=2, seed=3, timed_steps=0, supervised=False, precision='32-true')
 
 
 @pytest.fixture
@@ -164,21 +166,21 @@ def play(monkeypatch):
     "Training, untrained encoders and pixels are played; what was asked for."
     asked = []
     def train(cfg, out, finish, progress):
-        asked.append((cfg.strategy, cfg.seed))
+        asked.append((cfg.strategy, cfg.run.seed))
         out.mkdir(parents=True, exist_ok=True)
         if cfg.strategy in bad: raise FloatingPointError(f'loss is not finite at step 3 (seen last: lr 1); the last good state is {out}')
         return cell('1010')[0] | {'device': 'cpu'}
     bad = set()
     monkeypatch.setattr(module, 'train', train)
-    monkeypatch.setattr(module, 'untrained_scores', lambda cfg: asked.append(('untrained', cfg.seed)) or cell('1000')[0])
-    monkeypatch.setattr(module, 'pixel_scores', lambda cfg: asked.append(('pixels', cfg.seed)) or cell('1000')[0])
+    monkeypatch.setattr(module, 'untrained_scores', lambda cfg: asked.append(('untrained', cfg.run.seed)) or cell('1000')[0])
+    monkeypatch.setattr(module, 'pixel_scores', lambda cfg: asked.append(('pixels', cfg.run.seed)) or cell('1000')[0])
     return asked, bad
 
 
 def test_rows_and_order(play, tmp_path):
     "Seed by seed; the untrained encoder of every seed; nothing twice."
     asked, _ = play
-    cells = run_cells(dataclasses.replace(CFG, supervised=True), tmp_path, progress=False)
+    cells = run_cells(CFG.but(dict(supervised=True)), tmp_path, progress=False)
     assert list(cells) == ['raw pixels', 'untrained', 'supervised', 'simclr', 'hcl'] and [len(c) for c in cells.values()] == [1, 2, 2, 2, 2]
     trained = [(name, seed) for seed in (3, 4) for name in ('supervised', 'simclr', 'hcl')]
     assert asked == [('pixels', 3), ('untrained', 3), ('untrained', 4), *trained]
@@ -206,9 +208,9 @@ def test_remember(tmp_path):
 
 
 def test_cells_differ_in_nothing_else():
-    cfg = CompareConfig(lr=.1, beta=2., seed=1, queue_size=0, batch_size=64)
-    a, b = (dataclasses.asdict(cell_config(cfg, s, 7)) for s in ('simclr', 'unremix'))
-    assert {k for k in a if a[k] != b[k]} == {'strategy'} and (a['seed'], a['lr'], a['batch_size']) == (7, .1, 64)
+    cfg = comparison(lr=.1, beta=2., seed=1, queue_size=0, batch_size=64)
+    a, b = (cell_config(cfg, s, 7).fields() for s in ('simclr', 'unremix'))
+    assert b['beta'] == 2. and {k for k in a if a[k] != b[k]} == {'strategy'} and (a['seed'], a['lr'], a['batch_size']) == (7, .1, 64)
 
 
 def test_steps_are_timed_in_turns(monkeypatch):
@@ -237,9 +239,9 @@ TOLD = {
     'k_keep without select': ('--k-keep 3', "row 'unremix': k_keep must be None without select, got 3"),
     'queue with supervised': ('--queue-size 32', "row 'supervised': queue_size must be 0 with supervised, which has no negatives, got 32 (--no-supervised leaves the row out)"),
     'limit below the batch': ('--limit 64', 'batch_size must be at most the 64 training images, got 128'),
-    'knob of another row': ('--strategies simclr hcl --beta -1', "row 'hcl': beta must be a number ≥ 0, got -1.0"),
-    'mix': ('--mix 1 1 1', "row 'unremix': mix must be three numbers ≥ 0 that sum to 1, got (1.0, 1.0, 1.0)"),
-    'tau_plus': ('--tau-plus 1', "row 'debiased': tau_plus must be a number in [0, 1), got 1.0"),
+    'knob of another row': ('--strategies simclr hcl --beta -1', "row 'hcl': beta must be a number ≥ 0, got -1"),
+    'mix': ('--mix 1 1 1', "row 'unremix': mix must be three numbers ≥ 0 that sum to 1, got (1, 1, 1)"),
+    'tau_plus': ('--tau-plus 1', "row 'debiased': tau_plus must be a number in [0, 1), got 1"),
     'no test images': ('--dataset imagefolder --data-root no/such', 'no/such')}
 
 
@@ -254,9 +256,9 @@ def test_every_row_is_asked_before_the_folder_is_made(case, play, tmp_path, caps
 
 def test_rows_that_suit_all_options():
     "Every strategy with every option that some of them have."
-    module.rehearse_rows(CompareConfig(strategies=tuple(module.STRATEGIES), select='sample', k_keep=3, tau_plus=.05, tau_plus_end=.2, beta_end=3., temperature_end=.2,
+    module.rehearse_rows(comparison(strategies=tuple(known()), select='sample', k_keep=3, tau_plus=.05, tau_plus_end=.2, beta_end=3., temperature_end=.2,
                                        chunk_size=2, micro_batch=32, batch_size=64), 64)
-    module.rehearse_rows(CompareConfig(queue_size=32, supervised=False), 128)
+    module.rehearse_rows(comparison(queue_size=32, supervised=False), 128)
 
 
 def test_mean_and_spread_of_three_seeds():

@@ -10,11 +10,12 @@ import torch
 import torchvision.datasets as tv
 from PIL import Image
 from torch.testing import assert_close
+from configs import run_of
 from unremix import data
 from unremix.data import (COLOUR, RECIPES, Augment, Images, Recipe, augmentations, choose, describe, fingerprint_of, from_torchvision, hold_out, labelled,
                           load_dataset, rank_in_class, read_idx, read_square, resize, to_images, two_views, why_unscored)
 from unremix.evaluate import test_images as images_to_score
-from unremix.train import TrainConfig, scored_images, split_images
+from unremix.train import scored_images, split_images
 
 def images(x, y=None, name='cifar10'):
     x = torch.as_tensor(x)
@@ -69,7 +70,7 @@ def test_held_out_images_are_spread_and_never_trained_on():
     assert which(held) == [1, 3] and which(rest) == [0, 2]
 
 def test_validation_scores_what_was_held_out():
-    cfg = TrainConfig(dataset='digits', validation=50, limit=100)
+    cfg = run_of(dataset='digits', validation=50, limit=100)
     seen, held = split_images(cfg)
     bag = lambda d: {x.numpy().tobytes() for x in d.x}
     scored = images_to_score(cfg, 'cpu')
@@ -79,7 +80,7 @@ def test_validation_scores_what_was_held_out():
 
 def replace_config(cfg, **fields):
     import dataclasses
-    return dataclasses.replace(cfg, **fields)
+    return cfg.but(dict(**fields))
 
 def test_what_a_run_folder_keeps():
     assert describe(replace(numbered([0, 1, -1]), fingerprint='f')) == {'images': 3, 'labelled': 2, 'classes': ['a', 'b'], 'fingerprint': 'f'}

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from configs import run_of
 from unremix import evaluate as module
 from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
 from unremix.evaluate import (QUALITY, VOTES, alignment, choose_penalty, effective_rank, embed, feature_scores, first_of_equals, knn,
                               linear_probe, nearest, negative_quality, score, standardize, too_few, uniformity, vote)
 from unremix.losses import NTXentLoss
-from unremix.train import TrainConfig, set_up
+from unremix.train import set_up
 
 
 def at(*cosines):
@@ -221,7 +222,7 @@ def test_feature_scores_by_hand(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def run(): return set_up(TrainConfig(strategy='hcl', limit=64, batch_size=32, precision='32-true', accelerator='cpu', head_out=16, head_hidden=16, validation=48))
+def run(): return set_up(run_of(strategy='hcl', limit=64, batch_size=32, precision='32-true', accelerator='cpu', head_out=16, head_hidden=16, validation=48))
 
 
 def test_score_of_which_images(run, monkeypatch):
@@ -254,10 +255,10 @@ def test_score_of_which_images(run, monkeypatch):
 
 def test_test_images_in_one_order():
     "A fixed permutation, the same for every seed; whole, and with their labels."
-    a, b = (module.test_images(TrainConfig(limit=100, seed=s), 'cpu') for s in (0, 1))
+    a, b = (module.test_images(run_of(limit=100, seed=s), 'cpu') for s in (0, 1))
     stored = load_dataset('fashion_mini', 'test', None, 100)
     assert torch.equal(a.x, b.x) and not torch.equal(a.x, stored.x) and torch.equal(a.y.bincount(), stored.y.bincount())
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     assert torch.equal(a.x, stored.x[order]) and torch.equal(a.y, stored.y[order])
-    held = module.test_images(TrainConfig(limit=100, validation=30), 'cpu')
+    held = module.test_images(run_of(limit=100, validation=30), 'cpu')
     assert len(held.x) == 30 and not (held.x[:,None] == stored.x).all((2, 3, 4)).any()

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from configs import run_of
 import unremix.train
 from kills import Job, spoil_loss
-from unremix.train import TrainConfig, make_model, set_up, split_images, train
+from unremix.train import make_model, set_up, split_images, train
 
 SMALL = dict(limit=96, batch_size=16, epochs=3, log_every=1, precision='32-true', save_every=2, accelerator='cpu', channels_last=False)
 RUNS = {
-    'alone': TrainConfig(**SMALL, strategy='unremix', select='sample', k_keep=9),
-    'queue': TrainConfig(**SMALL, strategy='hcl', queue_size=40, momentum=.9),
-    'two processes': TrainConfig(**SMALL, strategy='hcl', devices=2)}
+    'alone': run_of(**SMALL, strategy='unremix', select='sample', k_keep=9),
+    'queue': run_of(**SMALL, strategy='hcl', queue_size=40, momentum=.9),
+    'two processes': run_of(**SMALL, strategy='hcl', devices=2)}
 KILLS = 20
 
 
@@ -58,7 +59,7 @@ def test_killed_while_claiming_the_folder(tmp_path):
 @pytest.mark.parametrize('name, number, status', (('alone', signal.SIGTERM, 143), ('queue', signal.SIGINT, 130), ('two processes', signal.SIGTERM, 143)))
 def test_signal_finishes_the_step_and_saves(name, number, status, tmp_path):
     "Also where only one of two processes is told."
-    cfg = TrainConfig(**{**vars(RUNS[name]), 'save_every': None, 'epochs': 4})
+    cfg = run_of(**{**RUNS[name].fields(), 'save_every': None, 'epochs': 4})
     assert set(Job(cfg, tmp_path/'whole').wait()) == {0}
     job = Job(cfg, tmp_path/'stopped')
     while job.running() and not ((tmp_path/'stopped'/'log.jsonl').exists() and '"step": 7,' in (tmp_path/'stopped'/'log.jsonl').read_text()): time.sleep(.005)
@@ -84,23 +85,23 @@ def test_damaged_checkpoint_falls_back(tmp_path):
 
 
 def test_foreign_checkpoint_is_refused(tmp_path):
-    cfg = TrainConfig(**{**SMALL, 'epochs': 1, 'save_every': None})
+    cfg = run_of(**{**SMALL, 'epochs': 1, 'save_every': None})
     train(cfg, tmp_path/'a', progress=False)
-    train(TrainConfig(**{**vars(cfg), 'seed': 1}), tmp_path/'b', progress=False)
+    train(run_of(**{**cfg.fields(), 'seed': 1}), tmp_path/'b', progress=False)
     (tmp_path/'b'/'result.json').unlink()
     shutil.copy(tmp_path/'a'/'checkpoint.pt', tmp_path/'b'/'checkpoint.pt')
-    with pytest.raises(ValueError, match=r'is of a run with other settings \(seed\)'): train(TrainConfig(**{**vars(cfg), 'seed': 1}), tmp_path/'b', progress=False)
+    with pytest.raises(ValueError, match=r'is of a run with other settings \(seed\)'): train(run_of(**{**cfg.fields(), 'seed': 1}), tmp_path/'b', progress=False)
 
 
 def test_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(unremix.train.shutil, 'disk_usage', lambda path: namedtuple('usage', 'total used free')(10, 9, 2**20))
     monkeypatch.setattr(unremix.train, 'fit', lambda *args: pytest.fail('it trained'))
-    with pytest.raises(OSError, match=r'with 1 MB left, and checkpoints need \d+ MB'): train(TrainConfig(**SMALL), tmp_path/'run', progress=False)
+    with pytest.raises(OSError, match=r'with 1 MB left, and checkpoints need \d+ MB'): train(run_of(**SMALL), tmp_path/'run', progress=False)
 
 
 def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
     "The third step of the second epoch is spoilt; the checkpoint of the second step stays."
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     monkeypatch.setattr(unremix.train, 'make_criterion', unremix.train.make_criterion) # put back afterwards
     spoil_loss(8)
     with pytest.raises(FloatingPointError, match=r"not finite at step 8 \(seen last: lr .*positive_similarity .*\); the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path/'run', progress=False)
@@ -119,7 +120,7 @@ def test_micro_batches_train_like_the_whole(tmp_path):
     "Where no layer knows the batch: the same parameters after some steps, in every digit that float32 has."
     losses = []
     for micro in (None, 8, 5):
-        cfg = TrainConfig(**SMALL, micro_batch=micro)
+        cfg = run_of(**SMALL, micro_batch=micro)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             run = set_up(cfg)
@@ -131,17 +132,17 @@ def test_micro_batches_train_like_the_whole(tmp_path):
 
 
 def test_micro_batches_warn_of_batchnorm():
-    with pytest.warns(UserWarning, match='micro_batch=8: BatchNorm'): set_up(TrainConfig(**SMALL, micro_batch=8))
+    with pytest.warns(UserWarning, match='micro_batch=8: BatchNorm'): set_up(run_of(**SMALL, micro_batch=8))
 
 
 def test_bf16_follows_float32(tmp_path):
-    curves = [[l['loss'] for l in lines(tmp_path/p)] for p in ('32-true', 'bf16-mixed') if train(TrainConfig(**{**SMALL, 'precision': p, 'strategy': 'unremix'}), tmp_path/p, progress=False)]
+    curves = [[l['loss'] for l in lines(tmp_path/p)] for p in ('32-true', 'bf16-mixed') if train(run_of(**{**SMALL, 'precision': p, 'strategy': 'unremix'}), tmp_path/p, progress=False)]
     assert max(abs(a-b)/b for a, b in zip(curves[1], curves[0])) < .02
 
 
 def test_scaler_of_16_bits_survives_a_checkpoint(tmp_path):
     "16-mixed needs a GPU; its scaler's state goes through a checkpoint all the same."
-    run = set_up(TrainConfig(**SMALL))
+    run = set_up(run_of(**SMALL))
     scaler = torch.amp.GradScaler('cpu', init_scale=1024., growth_interval=3)
     w = torch.ones(2, requires_grad=True); optimizer = torch.optim.SGD([w], .1)
     for _ in range(2):
@@ -158,9 +159,9 @@ def test_scaler_of_16_bits_survives_a_checkpoint(tmp_path):
 
 def test_sync_batchnorm_is_applied():
     "It needs several GPUs to run, which we had not."
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     images = split_images(cfg)[0]
-    kinds = [sum(isinstance(m, torch.nn.SyncBatchNorm) for m in make_model(TrainConfig(**SMALL, sync_batchnorm=b), images).modules()) for b in (False, True)]
+    kinds = [sum(isinstance(m, torch.nn.SyncBatchNorm) for m in make_model(run_of(**SMALL, sync_batchnorm=b), images).modules()) for b in (False, True)]
     assert kinds[0] == 0 < kinds[1]
 
 
@@ -169,7 +170,7 @@ def test_two_processes_share_the_batches(tmp_path):
     assert set(Job(RUNS['two processes'], tmp_path/'run').wait()) == {0}
     log = lines(tmp_path/'run')
     assert [l['step'] for l in log] == list(range(18)) and all(l['loss'] < torch.tensor(30.).log() + 3 for l in log)
-    one = TrainConfig(**{**SMALL, 'epochs': 1}); run = set_up(one)
+    one = run_of(**{**SMALL, 'epochs': 1}); run = set_up(one)
     order = unremix.train.order_of(run, 0).split(16)
     class Rank: world_size, global_rank = 2, 1
     other = unremix.train.dataclasses.replace(run, fabric=Rank())

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from configs import comparison, run_of
 from unremix import data
 from unremix.cli import main
 from unremix.compare import CompareConfig, compare
 from unremix.data import DatasetMissing, ImageFiles, hold_out, labelled, load_dataset, survey
 from unremix.evaluate import evaluate
 from unremix.sweep import Grid, sweep
-from unremix.train import TrainConfig, look, split_images, train
+from unremix.train import look, split_images, train
 
 SHADES = {'cat': 40, 'dog': 200}
 SMALL = dict(dataset='imagefolder', image_size=8, batch_size=8, epochs=1, log_every=1, head_hidden=8, head_out=4, precision='32-true')
@@ -180,14 +181,14 @@ def test_strategies_that_need_labels_are_refused(make, strategy, words, tmp_path
 def test_unlabelled_images_train_and_never_score(tmp_path):
     "The labelled part alone and the whole give probe and neighbours the same images."
     partly(tmp_path)
-    images, held = split_images(TrainConfig(data_root=str(tmp_path), validation=6, **SMALL))
+    images, held = split_images(run_of(data_root=str(tmp_path), validation=6, **SMALL))
     assert (images.y < 0).sum() == 30 and (held.y >= 0).all() and len(labelled(images)) == 18
     few = load_dataset('imagefolder', 'train', tmp_path, limit=9, image_size=8)
     assert [(few.y == c).sum().item() for c in (0, 1)] == [3, 3] and (few.y < 0).sum() == 3 # take turns
 
 def test_validation_without_labels(tmp_path):
     flat(tmp_path)
-    images, held = split_images(TrainConfig(data_root=str(tmp_path), validation=6, **SMALL))
+    images, held = split_images(run_of(data_root=str(tmp_path), validation=6, **SMALL))
     assert len(images) == 21 and len(held) == 6 and not set(images.y.tolist()) & set(held.y.tolist())
 
 # the same images as before
@@ -210,8 +211,8 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp('changes')
     complete(root/'photos')
     cfg = dict(data_root=str(root/'photos'), **SMALL)
-    train(TrainConfig(**cfg), root/'run', progress=False)
-    compare(CompareConfig(**cfg, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), root/'compare', progress=False)
+    train(run_of(**cfg), root/'run', progress=False)
+    compare(comparison(**cfg, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), root/'compare', progress=False)
     sweep(Grid('e', {'x': {}}, cfg, seeds=1), root/'lines.jsonl', root/'sweep', progress=False)
     return root
 
@@ -225,7 +226,7 @@ def here(runs, tmp_path, monkeypatch):
 
 def listing(folder): return {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 
-def config(root, kind=TrainConfig, **fields): return kind(data_root=str(root/'photos'), **SMALL, **fields)
+def config(root, kind=run_of, **fields): return kind(data_root=str(root/'photos'), **SMALL, **fields)
 
 @pytest.mark.parametrize('change', CHANGES, ids=lambda f: f.__name__)
 def test_changed_images_are_refused(change, here, capsys):
@@ -233,7 +234,7 @@ def test_changed_images_are_refused(change, here, capsys):
     before = listing(here)
     (here/'sweep.toml').write_text('')
     with pytest.raises(ValueError, match=f'made with other images: .*{CHANGES[change]}'): train(config(here), here/'run', progress=False)
-    with pytest.raises(ValueError, match=CHANGES[change]): compare(config(here, CompareConfig, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)
+    with pytest.raises(ValueError, match=CHANGES[change]): compare(config(here, comparison, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)
     with pytest.raises(ValueError, match=CHANGES[change]): evaluate(here/'compare'/'simclr-seed0')
     (here/'sweep.toml').unlink()
     assert listing(here) == before
@@ -242,20 +243,20 @@ def test_the_same_images_go_on(here):
     "Old files touched, the folder of images copied: nothing has changed."
     for path in (here/'photos').rglob('*.png'): os.utime(path, (1, 1))
     assert train(config(here), here/'run', progress=False)['loss'] > 0
-    assert compare(config(here, CompareConfig, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)['rows']
+    assert compare(config(here, comparison, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)['rows']
 
 def test_a_cell_of_other_images_is_refused(here):
     (here/'compare'/'data.json').unlink()
     other_tested(here/'photos')
     with pytest.raises(ValueError, match="compare/simclr-seed0' was made with other images: test has as many"):
-        compare(config(here, CompareConfig, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)
+        compare(config(here, comparison, strategies=('simclr',), seeds=2, timed_steps=0, supervised=False), here/'compare', progress=False)
 
 def test_moved_images_are_the_same(tmp_path):
     complete(tmp_path/'photos')
     first = look(config(tmp_path))
     (tmp_path/'elsewhere').mkdir(); (tmp_path/'photos').rename(tmp_path/'elsewhere'/'pictures')
     (tmp_path/'photos').symlink_to(tmp_path/'elsewhere'/'pictures')
-    assert look(config(tmp_path)) == first == look(dataclasses.replace(config(tmp_path), data_root=str(tmp_path/'elsewhere'/'pictures')))
+    assert look(config(tmp_path)) == first == look(config(tmp_path).but({'data_root': str(tmp_path/'elsewhere'/'pictures')}))
 
 def test_changed_labels_in_a_list_are_seen(tmp_path):
     tiny_imagenet(tmp_path)

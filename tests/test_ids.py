@@ -14,7 +14,7 @@ from unremix import HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.contrast import EMPTY, MEMORY, Filled, OutsideBatch, Without, across
 from unremix.contrast import compare, embed, equal, from_views, stack, supervised, views
 from unremix.queue import KeyQueue, slots_of
-from unremix.train import OracleLoss
+from unremix.controls import OracleLoss
 
 WHOLE = [
     torch.bool,

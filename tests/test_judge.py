@@ -7,13 +7,14 @@ import judge_encoders
 import pytest
 from judge_encoders import encoders, judge
 from torch.testing import assert_close
+from configs import run_of
 from unremix.selection import MEASURES
-from unremix.train import TrainConfig, set_up
+from unremix.train import set_up
 from unremix.unremix import standard_score
 
 
 def small_run():
-    return set_up(TrainConfig(limit=64, batch_size=32, precision='32-true'))
+    return set_up(run_of(limit=64, batch_size=32, precision='32-true'))
 
 
 @pytest.fixture(scope='module')

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
+from configs import run_of
 import unremix.train
 from PIL import Image
-from unremix.cli import PRESETS, main
+from unremix.cli import OF_COMPARE, PRESETS, main
 from unremix.data import COLOUR, RECIPES
-from unremix.train import TrainConfig, assign_schedules, save_checkpoint, set_up
+from unremix.train import assign_schedules, save_checkpoint, set_up
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
 
@@ -66,8 +67,8 @@ SIDES = {'cifar10': 32, 'cifar100': 32, 'stl10': 32, 'tinyimagenet': 64, 'imagen
 @pytest.mark.parametrize('name', sorted(PRESETS.keys() - {'quick'}))
 def test_is_what_its_name_says(name, images):
     data, encoder, epochs = name.split('-')
-    fields = {k: v for k, v in PRESETS[name].items() if k in TrainConfig.__dataclass_fields__} | {'encoder': 'small', 'data_root': str(images), 'batch_size': 4}
-    run = set_up(TrainConfig(**fields, precision='32-true', accelerator='cpu'))
+    fields = {k: v for k, v in PRESETS[name].items() if k not in OF_COMPARE} | {'encoder': 'small', 'data_root': str(images), 'batch_size': 4}
+    run = set_up(run_of(**fields, precision='32-true', accelerator='cpu'))
     assert (PRESETS[name]['encoder'], fields['epochs']) == (f'resnet{encoder[1:]}', int(epochs.removesuffix('ep')))
     assert run.images.x.shape[1:] == (3, SIDES[data], SIDES[data]) and RECIPES[run.images.name] == COLOUR
     last = assign_schedules(run, run.steps*fields['epochs'] - 1)['lr']

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from configs import run_of
+from unremix.config import TrainConfig
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, KeyQueue
 from unremix import NTXentLoss, UnReMixLoss, across, follow
 from unremix.contrast import EMPTY, EXTERNAL, MEMORY, places
 from unremix.hard_negatives import uniform
 from unremix.queue import NO_ID, QUEUE_IDS
-from unremix.train import TrainConfig, epoch_steps, make_criterion, set_up
+from unremix.train import epoch_steps, make_criterion, set_up
 from unremix.uncertainty import gradient_scale
 
 SEQUENCES = [1] * 7, [3, 3, 3], [5, 5], [12, 2], [4, 13, 3], [2, 5, 1], [5, 0, 2]
@@ -423,7 +425,7 @@ def stepped():
 
     The follower's outputs and the loss's arguments are written down.
     """
-    config = TrainConfig(
+    config = run_of(
         limit=32,
         batch_size=8,
         strategy='hcl',
@@ -499,7 +501,7 @@ def test_keys_carry_their_ids(stepped):
 
 
 def test_what_the_configuration_says_reaches_the_loss():
-    config = TrainConfig(strategy='hcl', chunk_size=7, gather_distributed=False)
+    config = run_of(strategy='hcl', chunk_size=7, gather_distributed=False)
     criterion = make_criterion(config)
     assert (criterion.chunk_size, criterion.gather_distributed) == (7, False)
     usual = make_criterion(TrainConfig())

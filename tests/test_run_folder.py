@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from configs import run_of
 import unremix.runs, unremix.train
 from kills import Job
 from unremix.cli import main
 from unremix.evaluate import evaluate, load_run
 from unremix.runs import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold_folder, read_json,
                           require_free, write_atomic, write_json)
-from unremix.train import TrainConfig, resolve, set_up, stopping, train
+from unremix.train import resolve, set_up, stopping, train
 
 SMALL = dict(limit=32, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu', channels_last=False)
 UNREMIX = Path(sys.executable).with_name('unremix')
@@ -39,9 +40,9 @@ OTHER = {'log_every': 3, 'save_every': 1, 'data_root': 'elsewhere', 'accelerator
 @pytest.mark.parametrize('field', NOT_OF_THE_RUN)
 def test_how_and_where_are_not_what(field, tmp_path):
     "Folder and checkpoint agree; before, the folder refused what the list of the checkpoint allowed."
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     train(cfg, tmp_path, progress=False)
-    other = dataclasses.replace(cfg, **{field: OTHER[field]})
+    other = cfg.but(dict(**{field: OTHER[field]}))
     assert check_folder(tmp_path, other) == read_json(tmp_path/'result.json')
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
     assert unremix.runs.belongs(saved, tmp_path, other) is saved
@@ -49,9 +50,9 @@ def test_how_and_where_are_not_what(field, tmp_path):
 
 @pytest.mark.parametrize('field,value', [('lr', .5), ('batch_size', 8), ('micro_batch', 4), ('channels_last', True), ('precision', 'bf16-mixed'), ('gather_distributed', False)])
 def test_what_is_refused_by_both(field, value, tmp_path):
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     train(cfg, tmp_path, progress=False)
-    other = dataclasses.replace(cfg, **{field: value})
+    other = cfg.but(dict(**{field: value}))
     with pytest.raises(ValueError, match=f'holds a run with other settings: {field} '): check_folder(tmp_path, other)
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
     with pytest.raises(ValueError, match=rf'is of a run with other settings \({field}\)'): unremix.runs.belongs(saved, tmp_path, other)
@@ -60,10 +61,10 @@ def test_what_is_refused_by_both(field, value, tmp_path):
 @pytest.mark.parametrize('fields', [dict(log_every=2), dict(save_every=1), dict(data_root='./d')], ids=str)
 def test_goes_on_with_other_habits(fields, tmp_path, monkeypatch):
     "Stopped, then continued: the same weights as an untouched run."
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     train(cfg, tmp_path/'whole', progress=False)
     stopped(cfg, tmp_path/'run', 1, monkeypatch)
-    assert train(dataclasses.replace(cfg, **fields), tmp_path/'run', progress=False)['steps'] == 4
+    assert train(cfg.but(dict(**fields)), tmp_path/'run', progress=False)['steps'] == 4
     models = [torch.load(tmp_path/p/'checkpoint.pt', weights_only=True)['model'] for p in ('whole', 'run')]
     assert_close(*models, rtol=0, atol=0)
 
@@ -71,7 +72,7 @@ def test_goes_on_with_other_habits(fields, tmp_path, monkeypatch):
 def test_a_folder_has_many_names(tmp_path, monkeypatch):
     "`d`, `./d` and its whole path; from another working directory."
     monkeypatch.chdir(tmp_path)
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     result = train(cfg, 'd', progress=False)
     for name in ('./d', tmp_path/'d', 'd/../d'): assert train(cfg, name, progress=False) == result
 
@@ -80,14 +81,14 @@ def test_a_folder_has_many_names(tmp_path, monkeypatch):
 def test_auto_precision_is_chosen_once(here, tmp_path, monkeypatch):
     "On a processor that would choose otherwise the run goes on as it began."
     there = {'32-true': 'bf16-mixed', 'bf16-mixed': '32-true'}[here]
-    cfg = TrainConfig(**SMALL | {'precision': 'auto'})
+    cfg = run_of(**SMALL | {'precision': 'auto'})
     monkeypatch.setattr(unremix.train, 'auto_precision', lambda device: here)
     stopped(cfg, tmp_path, 1, monkeypatch)
     monkeypatch.setattr(unremix.train, 'auto_precision', lambda device: there)
-    assert resolve(cfg).precision == there and resolve(cfg, tmp_path).precision == here
+    assert resolve(cfg).run.precision == there and resolve(cfg, tmp_path).run.precision == here
     assert train(cfg, tmp_path, progress=False) == check_folder(tmp_path, cfg)
-    assert read_json(tmp_path/'config.json')['precision'] == torch.load(tmp_path/'checkpoint.pt', weights_only=True)['config']['precision'] == here
-    with pytest.raises(ValueError, match='precision'): check_folder(tmp_path, dataclasses.replace(cfg, precision=there))
+    assert read_json(tmp_path/'config.json')['run']['precision'] == torch.load(tmp_path/'checkpoint.pt', weights_only=True)['config']['run']['precision'] == here
+    with pytest.raises(ValueError, match='precision'): check_folder(tmp_path, cfg.but(dict(precision=there)))
     assert main(['train', '--out', str(tmp_path), *'--limit 32 --batch-size 16 --epochs 2 --log-every 1 --accelerator cpu --no-channels-last'.split()]) == 0
 
 
@@ -121,10 +122,10 @@ def test_the_lock_dies_with_its_process(tmp_path):
     process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'held\n'
     with pytest.raises(FolderInUse, match=f'process {process.pid} on'): require_free(tmp_path/'run')
-    with pytest.raises(FolderInUse, match=f'process {process.pid} on'): train(TrainConfig(**SMALL), tmp_path/'run', progress=False)
+    with pytest.raises(FolderInUse, match=f'process {process.pid} on'): train(run_of(**SMALL), tmp_path/'run', progress=False)
     process.kill(); process.wait()
     assert (tmp_path/'run'/HELD).exists()
-    assert train(TrainConfig(**SMALL), tmp_path/'run', progress=False)['steps'] == 4
+    assert train(run_of(**SMALL), tmp_path/'run', progress=False)['steps'] == 4
     assert not (tmp_path/'run'/HELD).exists()
 
 
@@ -137,13 +138,13 @@ def test_held_within_one_process_too(tmp_path):
 
 
 def test_a_finished_folder_needs_no_lock(tmp_path):
-    result = train(TrainConfig(**SMALL), tmp_path, progress=False)
-    with hold_folder(tmp_path): assert train(TrainConfig(**SMALL), tmp_path, progress=False) == result
+    result = train(run_of(**SMALL), tmp_path, progress=False)
+    with hold_folder(tmp_path): assert train(run_of(**SMALL), tmp_path, progress=False) == result
 
 
 def test_finished_by_another_meanwhile(tmp_path, monkeypatch):
     "Between the first look and the lock."
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     def slow(cfg):
         run = set_up(cfg)
         claim_folder(tmp_path, cfg)
@@ -191,7 +192,7 @@ def fill(out, limit):
 
 def test_full_disk_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     "The kernel refuses the bytes; one sentence, and the state before stays."
-    cfg = TrainConfig(limit=64, batch_size=16, log_every=1, precision='32-true', accelerator='cpu', epochs=1, warmup_epochs=.5)
+    cfg = run_of(limit=64, batch_size=16, log_every=1, precision='32-true', accelerator='cpu', epochs=1, warmup_epochs=.5)
     stopped(cfg, tmp_path, 2, monkeypatch)
     before = (tmp_path/'checkpoint.pt').read_bytes()
     r = fill(tmp_path, 100_000)
@@ -237,7 +238,7 @@ def spoil(run, where):
 @pytest.mark.parametrize('where', ['weight', 'statistics', 'moment', 'key', 'follower'])
 def test_the_last_good_state_holds_no_nan(where, tmp_path, monkeypatch):
     "The last step leaves a NaN behind a finite loss: before, that was a finished run."
-    cfg, real, steps = TrainConfig(**SMALL, queue_size=20), unremix.train.epoch_steps, []
+    cfg, real, steps = run_of(**SMALL, queue_size=20), unremix.train.epoch_steps, []
     def spoilt(run, *args):
         for out in real(run, *args):
             steps.append(1)
@@ -254,16 +255,16 @@ def test_the_last_good_state_holds_no_nan(where, tmp_path, monkeypatch):
 @pytest.mark.parametrize('fields,words', [(dict(lr=1e30, optimizer='sgd', warmup_epochs=0), r'because of lr=1e\+30; .*lower lr$'), (dict(temperature=1e-42), 'because of temperature=1e-42; .*raise temperature'),
     (dict(weight_decay=1e38, optimizer='sgd'), r'because of weight_decay=1e\+38; .*lower weight_decay')], ids=str)
 def test_a_diverged_run_names_the_knob(fields, words, tmp_path):
-    with pytest.raises(FloatingPointError, match=words): train(TrainConfig(**SMALL | fields), tmp_path, progress=False)
+    with pytest.raises(FloatingPointError, match=words): train(run_of(**SMALL | fields), tmp_path, progress=False)
 
 
 def test_a_knob_is_blamed_only_if_the_strategy_has_it():
-    blamed = lambda **fields: unremix.train.likely_knob(TrainConfig(**SMALL, **fields), {})[0]
-    assert blamed() == '' == blamed(beta=1e6) and 'beta=1000000.0' in blamed(beta=1e6, strategy='hcl')
+    blamed = lambda **fields: unremix.train.likely_knob(run_of(**SMALL, **fields), {})[0]
+    assert blamed() == '' and 'beta=1000000.0' in blamed(beta=1e6, strategy='hcl')
     assert 'kappa' in blamed(strategy='unremix', kappa=(1., 1e9)) and 'uncertainty_temperature' in blamed(strategy='unremix', uncertainty_temperature=1e-9)
-    sixteen = dataclasses.replace(TrainConfig(**SMALL), precision='16-mixed')
-    assert 'precision=16-mixed' in unremix.train.likely_knob(sixteen, {})[0] and '' == unremix.train.likely_knob(TrainConfig(**SMALL, lr=.02), {})[0]
-    assert 'temperature=1e-09' in unremix.train.likely_knob(TrainConfig(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
+    sixteen = run_of(**SMALL).but({'precision': '16-mixed'})
+    assert 'precision=16-mixed' in unremix.train.likely_knob(sixteen, {})[0] and '' == unremix.train.likely_knob(run_of(**SMALL, lr=.02), {})[0]
+    assert 'temperature=1e-09' in unremix.train.likely_knob(run_of(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
 
 
 # Signals
@@ -274,7 +275,7 @@ SIGNALS = [n for n in ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGTERM', 'SIGINT') if h
 @pytest.mark.parametrize('name', SIGNALS)
 def test_every_signal_finishes_the_step(name, tmp_path, monkeypatch):
     "Sent by the run to itself while it computes a step: that step is the last one, and it is saved."
-    cfg, real, number = TrainConfig(**SMALL), unremix.train.epoch_steps, getattr(signal, name)
+    cfg, real, number = run_of(**SMALL), unremix.train.epoch_steps, getattr(signal, name)
     # whoever started the tests may ignore a signal, as nohup does
     before = signal.default_int_handler if name == 'SIGINT' else signal.SIG_DFL
     inherited = signal.signal(number, before)
@@ -300,7 +301,7 @@ def test_a_system_without_these_signals(tmp_path, monkeypatch):
     "Windows has SIGINT and SIGTERM."
     for name in ('SIGHUP', 'SIGUSR1', 'SIGUSR2'): monkeypatch.delattr(signal, name)
     assert stopping() == [signal.SIGINT, signal.SIGTERM]
-    assert train(TrainConfig(**SMALL), tmp_path, progress=False)['steps'] == 4
+    assert train(run_of(**SMALL), tmp_path, progress=False)['steps'] == 4
 
 
 # Parts that leave one view
@@ -319,7 +320,7 @@ def test_a_part_of_one_view_is_refused(batch, micro, queue, capsys, tmp_path):
 def test_parts_of_two_views_train(batch, micro, queue, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        assert train(TrainConfig(**SMALL | {'batch_size': batch, 'epochs': 1}, micro_batch=micro, queue_size=queue), tmp_path, progress=False)['steps'] == 32//batch
+        assert train(run_of(**SMALL | {'batch_size': batch, 'epochs': 1}, micro_batch=micro, queue_size=queue), tmp_path, progress=False)['steps'] == 32//batch
 
 
 # Where it goes on
@@ -328,15 +329,16 @@ def as_from_a_gpu(out, done):
     "What a checkpoint of a GPU has and one of a CPU has not: the state of a second generator, another accelerator."
     saved = torch.load(out/'checkpoint.pt', weights_only=True)
     saved['random'] = [(cpu, torch.zeros(16, dtype=torch.uint8)) for cpu, _ in saved['random']]
-    saved['config']['accelerator'] = 'cuda'
+    saved['config']['run']['accelerator'] = 'cuda'
     torch.save(saved, out/'checkpoint.pt')
-    config = read_json(out/'config.json') | {'accelerator': 'cuda'}
+    config = read_json(out/'config.json')
+    config['run']['accelerator'] = 'cuda'
     write_json(out/'config.json', config)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_a_run_from_a_gpu_is_scored_without_one(tmp_path):
-    result = train(TrainConfig(**SMALL, sync_batchnorm=False), tmp_path, progress=False)
+    result = train(run_of(**SMALL, sync_batchnorm=False), tmp_path, progress=False)
     as_from_a_gpu(tmp_path, 0)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
@@ -350,7 +352,7 @@ def test_a_run_from_a_gpu_is_scored_without_one(tmp_path):
 def test_a_run_from_a_gpu_goes_on_without_one(strategy, tmp_path, monkeypatch):
     "With a sentence that says what this costs."
     more = dict(select='sample', k_keep=4) if strategy == 'unremix' else {}
-    cfg = TrainConfig(**SMALL, strategy=strategy, **more)
+    cfg = run_of(**SMALL, strategy=strategy, **more)
     stopped(cfg, tmp_path, 1, monkeypatch)
     as_from_a_gpu(tmp_path, 1)
     with pytest.warns(UserWarning, match='goes on with 1 × cpu, other than before'): result = train(cfg, tmp_path, progress=False)
@@ -358,7 +360,7 @@ def test_a_run_from_a_gpu_goes_on_without_one(strategy, tmp_path, monkeypatch):
 
 
 def test_a_run_of_two_processes_goes_on_with_one(tmp_path, monkeypatch):
-    cfg = TrainConfig(**SMALL)
+    cfg = run_of(**SMALL)
     stopped(cfg, tmp_path, 1, monkeypatch)
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
     torch.save(saved | {'random': saved['random']*2, 'config': saved['config'] | {'devices': 2}}, tmp_path/'checkpoint.pt')
@@ -368,6 +370,6 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path, monkeypatch):
 def test_two_processes_meet_a_held_folder(tmp_path):
     "Both end, neither waits for the other."
     with hold_folder(tmp_path):
-        job = Job(TrainConfig(**SMALL | {'devices': 2}), tmp_path)
+        job = Job(run_of(**SMALL | {'devices': 2}), tmp_path)
         assert set(job.wait()) == {1}
     assert not (tmp_path/'config.json').exists()

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.testing import assert_close
 
+from configs import run_of
 import unremix
 import unremix.runs as R
 from unremix.runs import before, check_folder, claim_folder, code_version, cut_log, load_checkpoint, newest_good, read_json, restore, save_checkpoint, write_atomic, write_json
@@ -16,7 +17,7 @@ same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
 
 
 @dataclass(frozen=True)
-class Cfg:
+class Cfg(R.Plain):
     lr:float = .1
     kappa:tuple = (1., 2.)
     precision:str = '32-true'
@@ -255,7 +256,7 @@ def test_version_of_a_checkout(monkeypatch):
 
 def test_a_result_says_what_its_file_says(tmp_path):
     "A score that is no number is None in both."
-    from unremix.train import TrainConfig, train
-    cfg = TrainConfig(limit=32, batch_size=16, epochs=1, precision='32-true', accelerator='cpu')
+    from unremix.train import train
+    cfg = run_of(limit=32, batch_size=16, epochs=1, precision='32-true', accelerator='cpu')
     result = train(cfg, tmp_path, lambda run: {'scores': {'linear': .5, 'uniformity': math.nan}}, progress=False)
     assert result == train(cfg, tmp_path, progress=False) and result['scores'] == {'linear': .5, 'uniformity': None}

@@ -5,11 +5,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from unremix.cli import STRATEGY_TABLE, main
-from unremix.compare import CompareConfig, cell_config
-from unremix.contrastive_loss import ContrastiveLoss, LearnedTemperature
+from configs import comparison, run_of
+from unremix.cli import main, strategy_rows
+from unremix.compare import cell_config
+from unremix.config import TrainConfig, assign, criterion_of, read
+from unremix.contrastive_loss import LearnedTemperature
+from unremix.hard_negatives import Uniform
 from unremix.losses import DebiasedNTXentLoss, NTXentLoss
-from unremix.train import KNOBS, SCHEDULED, STRATEGIES, TrainConfig, assign_schedules, epoch_steps, make_criterion, set_up
+from unremix.registry import Strategy, STRATEGIES, known
+from unremix.train import assign_schedules, epoch_steps, set_up
 
 SMALL = dict(limit=64, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu')
 ENDS = {'temperature_end': .2, 'tau_plus_end': .3, 'beta_end': 0.}
@@ -17,41 +21,52 @@ HAS = { # by hand, from the papers
     'simclr': {'temperature'}, 'debiased': {'temperature', 'tau_plus'}, 'hcl': {'temperature', 'tau_plus', 'beta'},
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
     'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set()}
-PAIRS = [(s, k) for s in HAS for k in SCHEDULED]
+NUMBERS = 'temperature', 'tau_plus', 'beta'
+PAIRS = [(s, k) for s in HAS for k in NUMBERS]
 
 
-def test_every_strategy_has_its_knobs_in_the_table():
-    assert set(KNOBS) == set(STRATEGIES) == set(HAS)
-    assert {s: set(k) & set(SCHEDULED) for s, k in KNOBS.items()} == HAS
+def test_every_strategy_has_its_knobs():
+    assert set(known()) == set(HAS)
+    assert {name: set(s.movable) & set(NUMBERS) for name, s in known().items()} == HAS
 
 
-@pytest.mark.parametrize('strategy', STRATEGIES)
-def test_what_the_command_tells_is_the_table(strategy):
-    "`unremix strategies` names no knob that is not there."
-    told = next(row[2] for row in STRATEGY_TABLE if row[0] == strategy)
-    named = {k.strip() for k in told.split(',')} & set(SCHEDULED)
-    assert named <= set(KNOBS[strategy])
+def test_what_can_move_is_one_number():
+    assert {k for s in known().values() for k in s.movable} == set(NUMBERS)
+    with pytest.raises(ValueError, match='mix_end must be None with unremix, whose mix is no single number, got 1.0'): run_of(strategy='unremix', mix_end=1.)
 
 
-@pytest.mark.parametrize('strategy', STRATEGIES)
+@pytest.mark.parametrize('strategy', HAS)
+def test_what_the_command_tells_is_what_there_is(strategy):
+    "`unremix strategies` names no knob that is not there, and the first ones that are."
+    told = next(row[3] for row in strategy_rows() if row[0] == strategy)
+    named = [k.strip() for k in told.split(',') if k.strip(' …')]
+    assert tuple(named) == known()[strategy].knobs[:len(named)] and (len(named) == len(known()[strategy].knobs)) != ('…' in told)
+
+
+@pytest.mark.parametrize('strategy', HAS)
 def test_the_loss_is_made_from_its_knobs(strategy):
-    "Each knob of the table reaches the loss; each other field leaves it as it is."
-    fields = {'temperature': .7, 'tau_plus': .25, 'beta': 2.5, 'detach_weights': True}
-    criterion = make_criterion(TrainConfig(strategy=strategy, **fields))
-    plain = make_criterion(TrainConfig(strategy=strategy))
-    for name, value in fields.items():
-        expected = value if name in KNOBS[strategy] else getattr(plain, name, None)
-        assert getattr(criterion, name, None) == expected, name
+    "Each knob reaches the loss, each other one is refused."
+    plain = criterion_of(run_of(strategy=strategy))
+    for name, value in {'temperature': .7, 'tau_plus': .25, 'beta': 2.5, 'detach': True}.items():
+        if name not in known()[strategy].knobs:
+            with pytest.raises(ValueError, match=name): run_of(strategy=strategy, **{name: value})
+            continue
+        criterion = criterion_of(run_of(strategy=strategy, **{name: value}))
+        home = {'temperature': criterion, 'tau_plus': criterion.loss}.get(name, criterion.weights)
+        assert getattr(home, name) == value
+        usual = {'temperature': plain, 'tau_plus': plain.loss}.get(name, plain.weights)
+        assign(criterion, name, getattr(usual, name))
+        assert repr(criterion) == repr(plain)
 
 
 @pytest.mark.parametrize('strategy,knob', [p for p in PAIRS if p[1] in HAS[p[0]]])
 def test_a_knob_moves(strategy, knob):
     "From its own start to the asked end, in the loss that computes the steps."
     end = ENDS[f'{knob}_end']
-    run = set_up(TrainConfig(**SMALL, strategy=strategy, **{f'{knob}_end': end}))
-    start, seen = getattr(run.criterion, knob), []
+    run = set_up(run_of(**SMALL, strategy=strategy, **{f'{knob}_end': end}))
+    start, seen = read(run.criterion, knob), []
     for epoch in range(2):
-        for _ in epoch_steps(run, epoch): seen.append(getattr(run.criterion, knob))
+        for _ in epoch_steps(run, epoch): seen.append(read(run.criterion, knob))
     assert_close(seen, torch.linspace(start, end, 8, dtype=torch.float64).tolist())
 
 
@@ -65,19 +80,19 @@ def test_a_knob_that_is_not_there_is_refused(strategy, knob, capsys, tmp_path):
 
 
 def test_steps_of_nothing_are_refused():
-    with pytest.raises(ValueError, match='anneal_steps must be None without temperature_end, tau_plus_end or beta_end, got 8'): TrainConfig(strategy='hcl', anneal_steps=8)
-    with pytest.raises(ValueError, match='anneal_steps must be None without'): CompareConfig(anneal_steps=8)
+    with pytest.raises(ValueError, match='anneal_steps must be None without a knob that moves, such as beta_end, got 8'): run_of(strategy='hcl', anneal_steps=8)
+    with pytest.raises(ValueError, match='anneal_steps must be None without'): comparison(anneal_steps=8)
 
 
-@pytest.mark.parametrize('knob', SCHEDULED)
+@pytest.mark.parametrize('knob', NUMBERS)
 def test_a_comparison_moves_it_where_it_is(knob):
     "All rows share one configuration; each gets what its strategy has."
-    names = tuple(s for s in STRATEGIES if s != 'supervised')
-    cfg = CompareConfig(**SMALL, strategies=names, anneal_steps=3, **{f'{knob}_end': ENDS[f'{knob}_end']})
+    names = tuple(s for s in HAS if s != 'supervised')
+    cfg = comparison(**SMALL, strategies=names, anneal_steps=3, **{f'{knob}_end': ENDS[f'{knob}_end']})
     for strategy in (*names, 'supervised'):
         cell, there = cell_config(cfg, strategy, 0), knob in HAS[strategy]
-        assert getattr(cell, f'{knob}_end') == (ENDS[f'{knob}_end'] if there else None)
-        assert cell.anneal_steps == (3 if there else None)
+        assert cell.schedule.ends == ({knob: ENDS[f'{knob}_end']} if there else {})
+        assert cell.schedule.anneal_steps == (3 if there else None)
 
 
 def test_a_comparison_without_such_a_row_is_refused(capsys, tmp_path):
@@ -89,11 +104,11 @@ def test_a_comparison_without_such_a_row_is_refused(capsys, tmp_path):
 
 def test_the_reference_row_stays_simclr():
     "Before: debiased from the second step on, 1.99 in place of 2.76."
-    cfg = CompareConfig(**SMALL, tau_plus_end=.3)
+    cfg = comparison(**SMALL, tau_plus_end=.3)
     run = set_up(cell_config(cfg, 'simclr', 0))
     assert run.start == {} and assign_schedules(run, 7).keys() == {'lr'}
     z1, z2 = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
-    assert not hasattr(run.criterion, 'tau_plus')
+    assert read(run.criterion, 'tau_plus') == 0
     assert run.criterion(z1, z2) == NTXentLoss(.5)(z1, z2)
 
 
@@ -106,18 +121,17 @@ def test_all_rows_of_a_scheduled_comparison_train(capsys, tmp_path):
     assert logged['debiased']['tau_plus'] == .3 and 'tau_plus' not in logged['simclr'] | logged['oracle']
 
 
-def test_a_strategy_of_your_own_moves_what_its_loss_has(monkeypatch):
-    "`STRATEGIES` may be extended without touching the table."
+def test_a_loss_of_your_own_moves_what_it_has(monkeypatch):
+    "A strategy may make another loss than its weights would."
     own = dict(
-        own=lambda c: DebiasedNTXentLoss(c.temperature, 0.05),
-        plain=lambda c: ContrastiveLoss(temperature=c.temperature),
-        learned=lambda c: DebiasedNTXentLoss(LearnedTemperature(c.temperature)),
+        own=Strategy(Uniform, '1', 'a test', 0.05, lambda c: DebiasedNTXentLoss(c.loss.temperature, 0.05)),
+        plain=Strategy(Uniform, '1', 'a test', None),
+        learned=Strategy(Uniform, '1', 'a test', None, lambda c: NTXentLoss(LearnedTemperature(0.5)), has_temperature=False),
     )
-    for name, make in own.items():
-        monkeypatch.setitem(STRATEGIES, name, make)
-    cfg = TrainConfig(**SMALL, strategy='own', tau_plus_end=0.2)
-    assert set_up(cfg).start == {'tau_plus': 0.05}
+    for name, s in own.items():
+        monkeypatch.setitem(STRATEGIES, name, s)
+    assert set_up(run_of(**SMALL, strategy='own', tau_plus_end=0.2)).start == {'tau_plus': 0.05}
     for name, knob in (('own', 'beta'), ('plain', 'tau_plus'), ('learned', 'temperature')):
         refused = f'{knob}_end must be None with {name}, which has no {knob}'
         with pytest.raises(ValueError, match=refused):
-            TrainConfig(**SMALL, strategy=name, **{f'{knob}_end': 0.1})
+            run_of(**SMALL, strategy=name, **{f'{knob}_end': 0.1})

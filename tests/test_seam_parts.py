@@ -236,7 +236,7 @@ VALUES = dict(
     uncertainty='entropy',
     uncertainty_temperature=0.3,
     distance='euclidean',
-    normalize='sum',
+    normalize='softmax',
     pool='linear',
     select=None,
     k_keep=None,
@@ -251,6 +251,9 @@ def test_a_knob_is_a_field_of_its_part():
         setattr(loss, name, value)
         assert getattr(loss, name) == getattr(made, name) == value
     assert (loss.weights, loss.loss) == (made.weights, made.loss)
+    plain = UnReMixLoss()
+    plain.normalize = 'sum'
+    assert plain.weights == UnReMixLoss(normalize='sum').weights
     with pytest.raises(ValueError, match='beta must be'):
         loss.beta = -1.0
     assert loss.beta == 2.0

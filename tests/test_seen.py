@@ -578,7 +578,7 @@ def test_linear_mixture_of_softmaxes(ids):
 
 def test_logarithmic_mixture():
     (u, _), (cos, _), (r, _) = opinions_by_loops()
-    found = UnReMix(**KNOBS, pool='log')(contrast()).exp()
+    found = UnReMix(beta=1.7, kappa=(0.6, 1.4), pool='log')(contrast()).exp()
     for i in range(2 * B):
         neg = negatives_of(i)
         scores = 0.6 * score_of(u[i], neg) + 1.4 * score_of(r[i], neg)
@@ -593,7 +593,7 @@ def mixed(shares):
 @pytest.mark.parametrize('kind', ('norm', 'influence', 'boundary'))
 def test_mixture_of_sums(kind):
     three = opinions_by_loops(kind)
-    weights = UnReMix(**KNOBS, normalize='sum', uncertainty=kind)
+    weights = UnReMix(mix=KNOBS['mix'], normalize='sum', uncertainty=kind)
     found = weights(contrast()).exp()
     for i in range(2 * B):
         neg = negatives_of(i)
@@ -604,7 +604,7 @@ def test_mixture_of_sums(kind):
 
 def test_mixture_of_ranges():
     three = opinions_by_loops()
-    found = UnReMix(**KNOBS, normalize='minmax')(contrast()).exp()
+    found = UnReMix(mix=KNOBS['mix'], normalize='minmax')(contrast()).exp()
     for i in range(2 * B):
         neg = negatives_of(i)
         above = [x[i, neg] - x[i, neg].min() for x, _ in three]

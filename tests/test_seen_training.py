@@ -7,18 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from configs import run_of
 from unremix import evaluate as scoring
 from unremix import train as training
+from unremix.config import RENAMED, criterion_of, read
 from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss
 from unremix.selection import Placebo
-from unremix.train import STRATEGIES, TrainConfig, assign_schedules, epoch_steps, lr_at, make_criterion, make_model, order_of, scheduled, set_up, share_of, split_images
+from unremix.train import assign_schedules, epoch_steps, lr_at, make_criterion, make_model, order_of, scheduled, set_up, share_of, split_images
 
 SMALL = dict(limit=40, batch_size=8, epochs=2, precision='32-true', head_hidden=6, head_out=4, accelerator='cpu', channels_last=False, log_every=1, seed=3)
 
-def config(**fields): return TrainConfig(**SMALL | fields)
+def config(**fields): return run_of(**SMALL | fields)
 
 # schedules and optimisers
 
@@ -35,13 +37,13 @@ def test_schedule_by_the_formula():
 @pytest.mark.parametrize('name', ('temperature', 'beta', 'tau_plus'))
 def test_schedules_begin_and_end_where_they_should(name):
     run = set_up(config(strategy='hcl', beta=2., temperature=.4, tau_plus=.2, lr=.3, warmup_epochs=.4, **{f'{name}_end': .7}))
-    start = getattr(run.criterion, name)
+    start = read(run.criterion, name)
     assert start == dict(temperature=.4, beta=2., tau_plus=.2)[name]
     seen = []
     for step in range(10):
         now = assign_schedules(run, step)
         assert run.optimizer.param_groups[0]['lr'] == now['lr'] == pytest.approx(lr_at(step, 10, .3, 2))
-        seen.append(getattr(run.criterion, name))
+        seen.append(read(run.criterion, name))
         assert now[name] == seen[-1]
     assert seen[0] == start and seen[-1] == .7 and seen[3] == pytest.approx(start + (.7-start)/3)
 
@@ -61,7 +63,7 @@ def by_hand(name, w, grads, lr, decay):
 @pytest.mark.parametrize('name', ('sgd', 'adam', 'adamw'))
 def test_optimizer_by_the_formula(name):
     w = nn.Parameter(torch.tensor([1., -2]))
-    optimizer = training.OPTIMIZERS[name]([w], config(lr=.1, weight_decay=.3, optimizer=name))
+    optimizer = training.OPTIMIZERS[name]([w], config(lr=.1, weight_decay=.3, optimizer=name).optim)
     grads = torch.tensor([[1., .5], [-.2, .1], [.3, .3]])
     wanted = by_hand(name, w.detach().clone(), grads, .1, .3)
     for g in grads: w.grad = g.clone(); optimizer.step()
@@ -76,7 +78,7 @@ class Spy(nn.Module):
 
 def hand_step(run, twin, loss_of, clip=None):
     "Gradient of the first step, made without `epoch_steps`."
-    batch = order_of(run, 0)[:run.cfg.batch_size]
+    batch = order_of(run, 0)[:run.cfg.optim.batch_size]
     x = run.images.x[batch]
     z, hidden = twin(run.augment(torch.cat([x, x])))
     loss = loss_of(*z.chunk(2), hidden.chunk(2))
@@ -190,7 +192,10 @@ KNOBS = dict(temperature=.3, tau_plus=.07, beta=1.9, mix=(.2, .3, .5), kappa=(.4
 def test_knobs_reach_the_loss(strategy, knobs):
     fields = {k: KNOBS[k] for k in (*knobs.split(), 'chunk_size', 'gather_distributed')}
     criterion = make_criterion(config(strategy=strategy, **fields))
-    for name, value in fields.items(): assert getattr(criterion, name) == value, name
+    homes = {'temperature': criterion, 'chunk_size': criterion, 'gather_distributed': criterion, 'tau_plus': criterion.loss}
+    for name, value in fields.items():
+        home = homes.get(name, criterion.weights)
+        assert getattr(home, RENAMED.get(name, name)) == value, name
     assert make_criterion(config(strategy=strategy)).gather_distributed is True
     swaps = {'placebo-u': 'u', 'placebo-ur': 'ur'}
     assert getattr(criterion.weights, 'swap', None) == swaps.get(strategy)
@@ -209,7 +214,7 @@ def test_the_oracle_reads_the_labels():
     assert stats['false_negative_mass'] == 0 and 'false_negative_rate' in stats
     usual = make_criterion(config(strategy='oracle'))
     assert (usual.temperature, usual.beta, usual.tau_plus) == (.5, 1., 0.)
-    with pytest.raises(TypeError, match='true_labels'):
+    with pytest.raises(ValueError, match='true_labels must be given'):
         criterion(z1, z2)
 
 @pytest.mark.parametrize('swap', ('u', 'ur'))
@@ -224,12 +229,12 @@ def test_placebos_are_asked_about_others(swap):
 
 def test_unset_knobs_are_the_losses_own():
     defaults = {s: make_criterion(config(strategy=s)) for s in ('debiased', 'hcl', 'unremix')}
-    assert [c.tau_plus for c in defaults.values()] == [.1, .1, 0.]
-    assert (defaults['hcl'].detach_weights, defaults['unremix'].detach_weights) == (False, True)
+    assert [read(c, 'tau_plus') for c in defaults.values()] == [.1, .1, 0.]
+    assert (defaults['hcl'].weights.detach, defaults['unremix'].weights.detach) == (False, True)
 
 def test_supervised_loss_is_the_cross_entropy_of_both_views():
     z1, z2, y = torch.tensor([[2., 0], [0, 1]]), torch.tensor([[0., 3], [0, 1]]), torch.tensor([0, 1])
-    loss, stats = STRATEGIES['supervised'](config())(z1, z2, hidden=None, true_labels=y, return_stats=True)
+    loss, stats = criterion_of(run_of(strategy='supervised'))(z1, z2, hidden=None, true_labels=y, return_stats=True)
     wanted = [math.log(1 + math.exp(-d)) for d in (2., 1., -3., 1.)]
     assert_close(loss.item(), sum(wanted)/4) and stats['accuracy'] == .75
 

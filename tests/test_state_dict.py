@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from configs import run_of
 import unremix.train
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
@@ -19,7 +20,8 @@ from unremix.contrast import OutsideBatch, supervised, views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import decoupled
 from unremix.queue import KeyQueue
-from unremix.train import OracleLoss, with_placebo
+from unremix.contrastive_loss import ContrastiveLoss
+from unremix.controls import OracleLoss, PlaceboOfUncertainty
 
 LOSSES = dict(
     ntxent=NTXentLoss,
@@ -27,7 +29,7 @@ LOSSES = dict(
     hcl=HCLLoss,
     unremix=UnReMixLoss,
     oracle=OracleLoss,
-    placebo=lambda: with_placebo(UnReMixLoss(), 'u'),
+    placebo=lambda: ContrastiveLoss(PlaceboOfUncertainty()),
     top=lambda: UnReMixLoss(select='top', k_keep=3),
     sample=lambda: UnReMixLoss(select='sample', k_keep=3),
     log=lambda: UnReMixLoss(pool='log'),
@@ -152,7 +154,7 @@ def test_a_run_of_an_older_version_goes_on(saved, tmp_path):
     loss = dict(strategy='unremix', select='sample', k_keep=3)
     machine = dict(precision='32-true', accelerator='cpu')
     size = dict(limit=32, batch_size=16, epochs=2)
-    cfg = unremix.train.TrainConfig(**size, **loss, **machine)
+    cfg = run_of(**size, **loss, **machine)
     whole = unremix.train.train(cfg, tmp_path, progress=False)
     (tmp_path / 'result.json').unlink()
     # after the first epoch

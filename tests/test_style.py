@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 88
 # Pages of the losses. The others are still written in an older style.
 PAGES = [
+    '*_registry',
+    '*_config',
+    '*_controls',
     '*_arguments',
     '*_tiles',
     '*_contrast',
@@ -39,13 +42,16 @@ MODULES = [
     'arguments',
     'blocks',
     'companions',
+    'config',
     'contrast',
     'contrastive_loss',
+    'controls',
     'gather',
     'hard_negatives',
     'info_nce',
     'losses',
     'queue',
+    'registry',
     'representativeness',
     'row_sums',
     'selection',

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from unremix.cli import main
 from unremix.sweep import read_grid, read_lines, run_key, runs_of, sweep
-from unremix.train import TrainConfig
+
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = """
@@ -67,11 +67,11 @@ def test_bad_grids_are_refused(text, words, tmp_path, capsys):
 def test_declared_grids_are_finished(path):
     "Every line that a declared grid asks for is there, once."
     lines, wanted = read_lines(ROOT/'results'/'sweeps'/f'{path.stem}.jsonl'), runs_of(read_grid(path))
-    assert sorted((name, cfg.seed, run_key(cfg)) for name, cfg in wanted) == sorted((l['cell'], l['seed'], l['key']) for l in lines)
+    assert sorted((name, cfg.run.seed, run_key(cfg)) for name, cfg in wanted) == sorted((l['cell'], l['seed'], l['key']) for l in lines)
 
 def test_validation_never_sees_test_images():
     for path in (ROOT/'results'/'grids').glob('*.toml'):
-        scored = {cfg.validation is None for _, cfg in runs_of(read_grid(path))}
+        scored = {cfg.data.validation is None for _, cfg in runs_of(read_grid(path))}
         assert len(scored) == 1 # one experiment is scored on one set
 
 def test_workers_change_no_number(swept, tmp_path):

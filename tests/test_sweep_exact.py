@@ -4,11 +4,13 @@ import dataclasses, json, math
 import pytest
 import torch
 
+from configs import run_of
+from unremix.config import TrainConfig
 from unremix import sweep as module
 from unremix.cli import main, sweep_text
 from unremix.sweep import (Grid, by_cell, finish_run, is_of, limited, line_of, paired, read_grid, read_lines, remaining,
                            results_of, run_key, runs_of, sweep)
-from unremix.train import PRECISIONS, TrainConfig, resolve
+from unremix.train import PRECISIONS, resolve
 
 PLAIN = {'strategy': 'simclr'}
 GRID = Grid('x', {'a': PLAIN, 'b': {'strategy': 'hcl', 'seeds': 1}}, {'limit': 64, 'batch_size': 16}, seeds=2, seed=5)
@@ -23,7 +25,7 @@ def play(monkeypatch):
         def train(cfg, out, finish, progress):
             asked.append((cfg, out.name))
             out.mkdir(parents=True, exist_ok=True)
-            (out/'config.json').write_text(json.dumps(dataclasses.asdict(resolve(cfg))))
+            (out/'config.json').write_text(json.dumps(resolve(cfg).as_json()))
             return run(cfg)
         monkeypatch.setattr(module, 'train', train)
         return asked
@@ -39,10 +41,10 @@ def fail(error):
 
 def test_runs_in_order():
     "Seed by seed, each cell with its own number of them; later tables win."
-    assert [(name, cfg.seed) for name, cfg in runs_of(GRID)] == [('a', 5), ('b', 5), ('a', 6)]
-    cfg = runs_of(Grid('x', {'a': {'beta': 2., 'epochs': 2}}, {'beta': 3., 'lr': .5}, {'epochs': [7]}, 1))[0][1]
-    assert (cfg.beta, cfg.lr, cfg.epochs) == (2., .5, 7)
-    assert runs_of(Grid('x', {'a': {'kappa': [1., 0.]}}, seeds=1))[0][1].kappa == (1., 0.)
+    assert [(name, cfg.run.seed) for name, cfg in runs_of(GRID)] == [('a', 5), ('b', 5), ('a', 6)]
+    cfg = runs_of(Grid('x', {'a': {'strategy': 'hcl', 'beta': 2., 'epochs': 2}}, {'beta': 3., 'lr': .5}, {'epochs': [7]}, 1))[0][1]
+    assert (cfg.knobs.beta, cfg.optim.lr, cfg.optim.epochs) == (2., .5, 7)
+    assert runs_of(Grid('x', {'a': {'strategy': 'unremix', 'kappa': [1., 0.]}}, seeds=1))[0][1].knobs.kappa == (1., 0.)
 
 
 def test_every_value_meets_every_cell():
@@ -56,10 +58,10 @@ BAD = {
     'option of a loss': ({'cells': {'a': PLAIN, 'bad': {'strategy': 'unremix', 'select': 'top'}}}, "cell 'bad': k_keep must be a whole number ≥ 1 with select, got None"),
     'batch': ({'cells': {'a': PLAIN, 'bad': {'batch_size': 65}}}, "cell 'bad': batch_size must be at most the 64 training images, got 65"),
     'data': ({'cells': {'a': PLAIN, 'bad': {'dataset': 'imagefolder', 'data_root': 'no/such'}}}, "cell 'bad': "),
-    'a schedule': ({'cells': {'bad': {'strategy': 'hcl', 'tau_plus': 0., 'tau_plus_end': .99999999999999999}}}, "cell 'bad': tau_plus_end must be 0 or more and below 1"),
+    'a schedule': ({'cells': {'bad': {'strategy': 'hcl', 'tau_plus': 0., 'tau_plus_end': .99999999999999999}}}, "cell 'bad': tau_plus_end: tau_plus must be a number in [0, 1)"),
     'type': ({'cells': {'bad': {'epochs': 'ten'}}}, "cell 'bad': "),
-    'field': ({'cells': {'bad': {'strategie': 'hcl'}}}, "field of 'bad' must be one of TrainConfig's, got 'strategie'"),
-    'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig's, got 'seed'"),
+    'field': ({'cells': {'bad': {'strategie': 'hcl'}}}, "cell 'bad': strategie is no knob of simclr, which has temperature"),
+    'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig, seed excepted, got 'seed'"),
     'two processes': ({'cells': {'bad': {'devices': 2}}}, "devices × num_nodes of 'bad' must be 1 in a sweep"),
     'no seeds': ({'cells': {'bad': {'seeds': 0}}}, "seeds of 'bad' must be a whole number ≥ 1, got 0"),
     'half a seed': ({'cells': {'bad': {'seeds': 1.5}}}, "seeds of 'bad' must be a whole number ≥ 1, got 1.5")}
@@ -97,10 +99,10 @@ def test_a_file_that_is_no_text(tmp_path):
 def test_keys():
     "Known values: lines of releases before are found by them."
     assert run_key(TrainConfig()) == '44136fa355b3' # of no field at all
-    assert run_key(TrainConfig(temperature=.15, dataset='fashion_mnist', limit=20000, epochs=3, precision='bf16-mixed', log_every=1000, seed=10)) == '22c377a18dc3'
-    same = TrainConfig(log_every=7), TrainConfig(data_root='there')
+    assert run_key(run_of(temperature=.15, dataset='fashion_mnist', limit=20000, epochs=3, precision='bf16-mixed', log_every=1000, seed=10)) == '22c377a18dc3'
+    same = run_of(log_every=7), run_of(data_root='there')
     assert all(run_key(cfg) == run_key(TrainConfig()) for cfg in same)
-    folder = [TrainConfig(dataset='imagefolder', data_root=r) for r in 'ab']
+    folder = [run_of(dataset='imagefolder', data_root=r) for r in 'ab']
     assert run_key(folder[0]) != run_key(folder[1])
 
 
@@ -108,38 +110,38 @@ def test_keys():
 def test_key_on_any_processor(fast, monkeypatch):
     "What was asked counts, not what this machine made of it."
     monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed' if fast else '32-true')
-    assert run_key(TrainConfig(temperature=.2)) == run_key(TrainConfig(temperature=.2, precision='auto'))
-    keys = {run_key(TrainConfig(temperature=.2, precision=p)) for p in PRECISIONS}
+    assert run_key(run_of(temperature=.2)) == run_key(run_of(temperature=.2, precision='auto'))
+    keys = {run_key(run_of(temperature=.2, precision=p)) for p in PRECISIONS}
     assert len(keys) == len(PRECISIONS)
-    line = line_of('x', 'a', TrainConfig(temperature=.2), {'precision': 'bf16-mixed'})
-    assert (line['key'], line['knobs'], line['precision']) == (run_key(TrainConfig(temperature=.2)), {'temperature': .2}, 'bf16-mixed')
+    line = line_of('x', 'a', run_of(temperature=.2), {'precision': 'bf16-mixed'})
+    assert (line['key'], line['knobs'], line['precision']) == (run_key(run_of(temperature=.2)), {'temperature': .2}, 'bf16-mixed')
 
 
 @pytest.mark.parametrize('became', [p for p in PRECISIONS if p != 'auto'])
 def test_lines_of_release_0_1_0_are_found(became):
     "It resolved 'auto' before it made the key."
-    asked = TrainConfig(temperature=.2)
-    old = {'key': run_key(dataclasses.replace(asked, precision=became)), 'knobs': {'precision': became}, 'cell': 'a'}
-    assert is_of(old, asked) and not is_of(old, dataclasses.replace(asked, seed=1))
+    asked = run_of(temperature=.2)
+    old = {'key': run_key(asked.but(dict(precision=became))), 'knobs': {'precision': became}, 'cell': 'a'}
+    assert is_of(old, asked) and not is_of(old, asked.but(dict(seed=1)))
     assert not is_of(old | {'precision': became}, asked) # of this release: it was asked for
-    assert not is_of({'key': run_key(asked)}, dataclasses.replace(asked, precision=became))
+    assert not is_of({'key': run_key(asked)}, asked.but(dict(precision=became)))
     grid = Grid('x', {'a': {'temperature': .2}}, seeds=1)
     assert not remaining(grid, [old]) and remaining(grid, [old | {'cell': 'b'}])
 
 
 def test_a_folder_begun_elsewhere_keeps_its_precision(tmp_path, monkeypatch):
     monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed')
-    assert resolve(TrainConfig(), tmp_path).precision == 'bf16-mixed'
+    assert resolve(TrainConfig(), tmp_path).run.precision == 'bf16-mixed'
     for precision in '32-true', 'bf16-mixed':
         (tmp_path/'config.json').write_text(json.dumps({'precision': precision}))
-        assert resolve(TrainConfig(), tmp_path).precision == precision
-        assert resolve(TrainConfig(precision='16-mixed'), tmp_path).precision == '16-mixed'
+        assert resolve(TrainConfig(), tmp_path).run.precision == precision
+        assert resolve(run_of(precision='16-mixed'), tmp_path).run.precision == '16-mixed'
     (tmp_path/'config.json').write_text('{}')
-    assert resolve(TrainConfig(), tmp_path).precision == 'bf16-mixed'
+    assert resolve(TrainConfig(), tmp_path).run.precision == 'bf16-mixed'
 
 
 def test_line():
-    cfg = TrainConfig(strategy='hcl', beta=2., seed=3, epochs=2, log_every=1, validation=9)
+    cfg = run_of(strategy='hcl', beta=2., seed=3, epochs=2, log_every=1, validation=9)
     result = {'seconds': 2., 'threads': 1, 'loss': 1., 'precision': '32-true', 'scores': SCORES | {'linear': 1/3, 'uniformity': None}}
     assert line_of('x', 'a', cfg, result) == {
         'experiment': 'x', 'cell': 'a', 'dataset': 'fashion_mini', 'strategy': 'hcl', 'knobs': {'beta': 2., 'validation': 9}, 'seed': 3, 'epochs': 2,
@@ -156,7 +158,7 @@ def test_lines_and_nothing_twice(play, tmp_path):
     assert [name for _, name in asked] == [run_key(cfg) for _, cfg in runs_of(GRID)]
     assert sweep(GRID, tmp_path/'deep'/'lines.jsonl', tmp_path/'runs', progress=False) == lines and len(asked) == 3
     more = sweep(dataclasses.replace(GRID, seeds=3), tmp_path/'deep'/'lines.jsonl', tmp_path/'runs', progress=False)
-    assert len(asked) == 4 and asked[3][0].seed == 7 and len(more) == 4
+    assert len(asked) == 4 and asked[3][0].run.seed == 7 and len(more) == 4
     assert len(sweep(Grid('x', {'b': GRID.cells['b']}, GRID.base, seed=5), tmp_path/'deep'/'lines.jsonl', progress=False)) == 1 # of this grid only
 
 

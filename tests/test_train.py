@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from unremix.train import TrainConfig, train
+from configs import run_of
+from unremix.train import train
 
 ARGS = '--limit 128 --batch-size 16 --epochs 3 --log-every 1 --strategy unremix --precision 32-true --beta-end 0 --anneal-steps 2'.split()
 TIMES = {'images_per_s'}
@@ -48,16 +49,16 @@ def test_result_after_resume(runs):
 
 def test_another_seed_is_another_run(tmp_path):
     cfg = dict(limit=64, batch_size=16, epochs=1, precision='32-true')
-    a, b, c = (train(TrainConfig(**cfg, seed=s), tmp_path/str(i), progress=False)['loss'] for i, s in enumerate((0, 0, 1)))
+    a, b, c = (train(run_of(**cfg, seed=s), tmp_path/str(i), progress=False)['loss'] for i, s in enumerate((0, 0, 1)))
     assert a == b != c
 
 def test_non_finite_loss_stops(tmp_path):
-    cfg = TrainConfig(limit=64, batch_size=16, epochs=3, lr=1e30, optimizer='sgd', warmup_epochs=0, log_every=1, precision='32-true')
+    cfg = run_of(limit=64, batch_size=16, epochs=3, lr=1e30, optimizer='sgd', warmup_epochs=0, log_every=1, precision='32-true')
     with pytest.raises(FloatingPointError, match=r'loss is not finite at step \d+ \(seen last: lr .*checkpoint'): train(cfg, tmp_path/'run', progress=False)
     assert not (tmp_path/'run'/'result.json').exists()
 
 @pytest.mark.parametrize('fields', [dict(strategy='supervised'), dict(strategy='debiased', clip_grad=1.), dict(strategy='hcl', optimizer='sgd', lr=.1, temperature_end=.2),
     dict(strategy='unremix', select='sample', k_keep=4, optimizer='adamw'), dict(precision='bf16-mixed', channels_last=False)], ids=str)
 def test_options_train(fields, tmp_path):
-    result = train(TrainConfig(limit=64, batch_size=16, epochs=1, **fields), tmp_path/'run', progress=False)
+    result = train(run_of(limit=64, batch_size=16, epochs=1, **fields), tmp_path/'run', progress=False)
     assert result['loss'] > 0 and result['steps'] == 4

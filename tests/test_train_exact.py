@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+import configs
+from unremix.controls import Supervised
 import unremix.train as T
 from unremix.data import Augment
 from unremix.losses import NTXentLoss
-from unremix.train import LR_SCHEDULES, OPTIMIZERS, TrainConfig, epoch_steps, lr_at, make_model, order_of, scheduled, set_up, share_of, train
+from unremix.train import LR_SCHEDULES, OPTIMIZERS, epoch_steps, lr_at, make_model, order_of, scheduled, set_up, share_of, train
 
 SMALL = dict(limit=48, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu', channels_last=False)
 same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
@@ -19,7 +21,7 @@ same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
 @pytest.fixture
 def run_of():
     "A run of the small configuration with other fields."
-    return lambda **fields: set_up(TrainConfig(**SMALL | fields))
+    return lambda **fields: set_up(configs.run_of(**SMALL | fields))
 
 
 def parameters(run): return {k: v.clone() for k, v in run.model.module.state_dict().items()}
@@ -75,7 +77,7 @@ def test_a_run_ends_at_the_end(run_of):
     for step in range(6):
         now = T.assign_schedules(run, step)
         assert {g['lr'] for g in run.optimizer.param_groups} == {now['lr']}
-        assert (run.criterion.beta, run.criterion.temperature, run.criterion.tau_plus) == (now['beta'], now['temperature'], .1)
+        assert (run.criterion.weights.beta, run.criterion.temperature, run.criterion.loss.tau_plus) == (now['beta'], now['temperature'], .1)
         seen.append((now['lr'], now['beta']))
     assert_close([b for _, b in seen], [2., 1.7, 1.4, 1.1, .8, .5])
     assert seen[-1][1] == .5 and now['temperature'] == .1
@@ -96,19 +98,19 @@ def test_a_run_of_one_step(run_of):
 
 def naive(cfg, images, strategy=None):
     "Weights and losses of the loop that anybody would write."
-    model, augment = make_model(cfg, images), Augment.for_images(images, cfg.augment_strength)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1., momentum=.9, weight_decay=cfg.weight_decay)
-    losses, step, steps = [], 0, len(images.x)//cfg.batch_size
-    for epoch in range(cfg.epochs):
-        torch.manual_seed(cfg.seed*1_000_003 + epoch + 1)
-        for idx in torch.randperm(len(images.x))[:steps*cfg.batch_size].split(cfg.batch_size):
-            for group in optimizer.param_groups: group['lr'] = lr_at(step, steps*cfg.epochs, cfg.lr, round(cfg.warmup_epochs*steps))
+    model, augment = make_model(cfg, images), Augment.for_images(images, cfg.data.augment_strength)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1., momentum=.9, weight_decay=cfg.optim.weight_decay)
+    losses, step, steps = [], 0, len(images.x)//cfg.optim.batch_size
+    for epoch in range(cfg.optim.epochs):
+        torch.manual_seed(cfg.run.seed*1_000_003 + epoch + 1)
+        for idx in torch.randperm(len(images.x))[:steps*cfg.optim.batch_size].split(cfg.optim.batch_size):
+            for group in optimizer.param_groups: group['lr'] = lr_at(step, steps*cfg.optim.epochs, cfg.optim.lr, round(cfg.optim.warmup_epochs*steps))
             x = images.x[idx]
             z, hidden = model(augment(torch.cat([x, x])))
-            loss = NTXentLoss(cfg.temperature)(*z.chunk(2))
+            loss = NTXentLoss(cfg.loss.temperature)(*z.chunk(2))
             model.zero_grad()
             loss.backward()
-            if cfg.clip_grad: nn.utils.clip_grad_norm_(model.parameters(), cfg.clip_grad)
+            if cfg.optim.clip_grad: nn.utils.clip_grad_norm_(model.parameters(), cfg.optim.clip_grad)
             optimizer.step()
             losses.append(loss.item())
             step += 1
@@ -259,7 +261,7 @@ def test_keys_have_the_precision_of_queries(precision, dtype, run_of):
 def test_supervised_loss_and_accuracy():
     "The mean over both views; right where the largest logit is the label's."
     z1, z2, y = torch.tensor([[2., 0.], [0., 1.]]), torch.tensor([[0., 3.], [1., 2.]]), torch.tensor([0, 1])
-    loss, stats = T.Supervised()(z1, z2, true_labels=y, return_stats=True)
+    loss, stats = Supervised()(z1, z2, true_labels=y, return_stats=True)
     terms = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(1 + math.exp(3)), math.log(1 + math.exp(-1))]
     assert_close(loss.item(), sum(terms)/4)
     assert stats['accuracy'] == .75
@@ -268,7 +270,7 @@ def test_supervised_loss_and_accuracy():
 def test_models_of_a_seed(run_of):
     "Encoder first, so that it is the same under every head; sizes as asked."
     images = run_of().images
-    model = lambda **fields: make_model(TrainConfig(**SMALL | fields), images)
+    model = lambda **fields: make_model(configs.run_of(**SMALL | fields), images)
     a, b, c = model(), model(head_hidden=64, head_out=32), model(strategy='supervised')
     for other in (b, c): same(a.encoder.state_dict(), other.encoder.state_dict())
     assert b.head.first[0].weight.shape == (64, 512) and b.head.last.weight.shape == (32, 64)
@@ -293,14 +295,14 @@ def test_precision_of_a_cpu(amx, bf16, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: bf16, raising=False)
     assert T.auto_precision(torch.device('cpu')) == expected and T.auto_precision(torch.device('mps')) == '32-true'
-    assert T.resolve(TrainConfig(**SMALL | {'precision': 'auto'})).precision == expected
-    assert T.resolve(TrainConfig(**SMALL | {'precision': 'bf16-mixed'})).precision == 'bf16-mixed'
+    assert T.resolve(configs.run_of(**SMALL | {'precision': 'auto'})).run.precision == expected
+    assert T.resolve(configs.run_of(**SMALL | {'precision': 'bf16-mixed'})).run.precision == 'bf16-mixed'
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'DEFAULT')
     assert T.auto_precision(torch.device('cpu')) == '32-true'
 
 
 def test_held_out_images(run_of):
-    seen, held = T.split_images(TrainConfig(**SMALL, validation=20))
+    seen, held = T.split_images(configs.run_of(**SMALL, validation=20))
     assert len(seen) == 48 and held.y.bincount().tolist() == [2]*10
     assert not {x.numpy().tobytes() for x in seen.x} & {x.numpy().tobytes() for x in held.x}
 
@@ -329,7 +331,7 @@ def test_when_it_saves_and_logs(save_every, saved, tmp_path, monkeypatch):
     "Six steps in two epochs; the state that is returned is the last one saved."
     states, real = [], T.save_checkpoint
     monkeypatch.setattr(T, 'save_checkpoint', lambda path, run, **state: states.append(state) or real(path, run, **state))
-    result = train(TrainConfig(**SMALL | {'log_every': 4}, save_every=save_every), tmp_path, lambda run: {'steps_of': run.steps}, progress=False)
+    result = train(configs.run_of(**SMALL | {'log_every': 4}, save_every=save_every), tmp_path, lambda run: {'steps_of': run.steps}, progress=False)
     assert [(s['epoch'], s['done']) for s in states] == saved and [s['seconds'] for s in states] == sorted(s['seconds'] for s in states)
     assert [json.loads(l)['step'] for l in (tmp_path/'log.jsonl').read_text().splitlines()] == [0, 4]
     assert (result['steps'], result['steps_of'], result['loss'], result['seed'], result['strategy']) == (6, 3, states[-1]['loss'], 0, 'simclr')
@@ -357,9 +359,10 @@ def test_a_loss_with_parameters_is_refused(monkeypatch):
     "The loop's optimiser holds the encoder only: a learned temperature would never learn."
     from unremix import LearnedTemperature, NTXentLoss
     from unremix import train as module
+    from unremix.hard_negatives import Uniform
+    from unremix.registry import STRATEGIES, Strategy
 
-    learns = {'learns': lambda cfg: NTXentLoss(LearnedTemperature(0.5))}
-    monkeypatch.setattr(module, 'STRATEGIES', module.STRATEGIES | learns)
-    cfg = dataclasses.replace(TrainConfig(), strategy='learns')
+    def learns(cfg): return NTXentLoss(LearnedTemperature(0.5))
+    monkeypatch.setitem(STRATEGIES, 'learns', Strategy(Uniform, '1', 'a test', None, learns))
     with pytest.raises(ValueError, match='the loss of a strategy must be without parameters'):
-        module.make_criterion(cfg)
+        module.make_criterion(configs.run_of(strategy='learns'))

@@ -16,13 +16,15 @@ from torch.testing import assert_close
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
 from unremix import contrast as seam
+from unremix import registry
 from unremix.contrast import OutsideBatch, across, part, prepared_for, supervised
 from unremix.contrast import with_prepared
 from unremix.contrastive_loss import prepared_by
-from unremix.hard_negatives import HCL, log_share, mean_one, uniform
+from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one
+from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.queue import KeyQueue
-from unremix.unremix import NORMALIZERS
+from unremix.unremix import NORMALIZERS, UnReMix
 from unremix.uncertainty import UNCERTAINTIES
 
 
@@ -69,8 +71,17 @@ for u, n in product(UNCERTAINTIES, NORMALIZERS):
     knobs = dict(uncertainty=u, normalize=n)
     LOSSES[f'{u}_{n}'] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 for u in UNCERTAINTIES:
-    knobs = dict(uncertainty=u, pool='log', uncertainty_temperature=0.1)
+    knobs = dict(uncertainty=u, pool='log')
+    if u != 'boundary':  # which has a temperature of its own
+        knobs['uncertainty_temperature'] = 0.1
     LOSSES[f'{u}_log'] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
+COVERED = {Uniform, Debiased, HCL, UnReMix}  # above, in several settings
+for name, known in registry.known().items():
+    if known.kind in COVERED or known.kind.__module__ == 'unremix.controls':
+        continue
+    LOSSES[name] = lambda t, known=known: ContrastiveLoss(
+        known.kind(), loss=InfoNCE(known.tau_plus or 0.0), temperature=t
+    )
 SELECTING = {'top', 'own'}
 every_loss = pytest.mark.parametrize('name', LOSSES)
 

@@ -27,9 +27,9 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
         'hard_negatives', 'uncertainty', 'similarity_and_representativeness', 'unremix', 'unremix_selection', 'synthesis')],
     'Scale': [f'*_{page}' for page in ('blocks', 'gather', 'queue', 'micro_batches')],
     'Training': [f'*_{page}' for page in (
-        'views', 'image_files', 'encoders', 'train', 'run_folder', 'evaluate', 'compare', 'compare_sweep', 'command_line',
-        'benchmark', 'benchmark_scale')],
-    'Plumbing': [*(f'*_{page}' for page in ('figures', 'arguments', 'tiles', 'companions', 'machine')), 'names'],
+        'views', 'image_files', 'encoders', 'config', 'train', 'run_folder', 'evaluate', 'compare', 'controls', 'compare_sweep',
+        'command_line', 'benchmark', 'benchmark_scale')],
+    'Plumbing': [*(f'*_{page}' for page in ('figures', 'arguments', 'registry', 'tiles', 'companions', 'machine')), 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 

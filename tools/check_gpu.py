@@ -13,7 +13,8 @@ sys.path.insert(0, str(ROOT/'tests'))
 import unremix.train
 from unremix import HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.bench import bare_products, published_recipe
-from unremix.train import TrainConfig, train
+from unremix.config import TrainConfig
+from unremix.train import train
 
 RESULT = ROOT/'results/bench/gpu.json'
 GPU = 'cuda'
@@ -73,7 +74,7 @@ def sixteen_bit():
     "Loss curves against float32's, and a 16-mixed run that is cut off and resumed."
     base, folder, curves, checks = dict(limit=2560, batch_size=128, epochs=4, log_every=1, strategy='unremix'), Path(tempfile.mkdtemp()), {}, {}
     for p in ('32-true', 'bf16-mixed', '16-mixed'):
-        r = train(TrainConfig(**base, precision=p), folder/p, progress=False)
+        r = train(TrainConfig.of(dict(**base, precision=p)), folder/p, progress=False)
         curves[p] = [json.loads(l)['loss'] for l in (folder/p/'log.jsonl').read_text().splitlines()]
         checks[f'{p} on cuda'] = dict(steps=r['steps'], loss=r['loss'], seconds=r['seconds'], memory=r['peak_memory_mb'])
     for p in ('bf16-mixed', '16-mixed'): checks[f'{p}: largest relative difference of the loss curve to float32'] = max(abs(a-b)/b for a, b in zip(curves[p], curves['32-true']))
@@ -83,10 +84,10 @@ def sixteen_bit():
         real(path, run, **state); saved.append(path)
         if len(saved) == 2: raise Stop
     unremix.train.save_checkpoint = save_twice
-    try: train(TrainConfig(**base, precision='16-mixed'), folder/'cut', progress=False)
+    try: train(TrainConfig.of(dict(**base, precision='16-mixed')), folder/'cut', progress=False)
     except Stop: pass
     unremix.train.save_checkpoint = real
-    again = train(TrainConfig(**base, precision='16-mixed'), folder/'cut', progress=False)
+    again = train(TrainConfig.of(dict(**base, precision='16-mixed')), folder/'cut', progress=False)
     a, b = (torch.load(folder/name/'checkpoint.pt', weights_only=True) for name in ('16-mixed', 'cut'))
     save(checks=checks | {'scaler in checkpoint': a['precision'], '16-mixed resumed: scaler equal': a['precision'] == b['precision'],
         '16-mixed resumed: largest weight difference': max((b['model'][k].float() - v.float()).abs().max().item() for k, v in a['model'].items()), '16-mixed resumed: loss': [again['loss'], curves['16-mixed'][-1]]})

@@ -19,7 +19,7 @@ GREEN, NOT_RUN = 0, (4, 5, 70) # exit codes of pytest; 70 is ours
 @dataclass(frozen=True)
 class Mutant:
     "One change of one module, and the tests that are to notice it."
-    file: str       # module of the package, `queues.py`
+    file: str       # module of the package, `queue.py`
     old: str        # text that occurs exactly once in it
     new: str        # what stands there instead
     tests: str      # files or node ids, split like a shell's words

@@ -8,8 +8,9 @@ import json, platform, statistics, sys
 
 import torch
 from unremix.compare import time_steps
+from unremix.config import TrainConfig
 from unremix.runs import code_version
-from unremix.train import TrainConfig, resolve
+from unremix.train import resolve
 
 STRATEGIES = { # name: fields
     'simclr': dict(strategy='simclr'), 'debiased': dict(strategy='debiased'), 'hcl': dict(strategy='hcl'), 'unremix': dict(strategy='unremix'),
@@ -19,12 +20,12 @@ STRATEGIES = { # name: fields
 
 def main(batches=(64, 128, 256, 512, 1024), timed=24):
     for b in batches:
-        configs = {name: resolve(TrainConfig(dataset='fashion_mini', batch_size=b, **fields)) for name, fields in STRATEGIES.items()}
+        configs = {name: resolve(TrainConfig.of(dict(dataset='fashion_mini', batch_size=b, **fields))) for name, fields in STRATEGIES.items()}
         seconds = time_steps(configs, timed)
         for name, t in seconds.items():
             ratios = sorted(x/y for x, y in zip(t, seconds['simclr']))
             print(json.dumps(dict(experiment='cost', strategy=name, batch_size=b, timed=timed, step_seconds=round(statistics.median(t), 5), ratio=round(statistics.median(ratios), 4),
-                quartiles=[round(ratios[timed//4], 4), round(ratios[-timed//4], 4)], encoder='small', precision=configs[name].precision,
+                quartiles=[round(ratios[timed//4], 4), round(ratios[-timed//4], 4)], encoder='small', precision=configs[name].run.precision,
                 threads=torch.get_num_threads(), processor=platform.machine(), torch=torch.__version__, code=code_version())), flush=True)
 
 if __name__ == '__main__': sys.exit(main())

@@ -19,9 +19,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from .arguments import is_number, require
 from .contrastive_loss import ContrastiveLoss
+from .config import TrainConfig, flat
 from .data import Images, is_count, keep_images, labelled
 from .runs import check_data, read_json, restore, write_json
-from .train import Run, TrainConfig, assign_schedules, available, look, scored_images, set_up
+from .train import Run, assign_schedules, available, look, scored_images, set_up
 
 # %% ../nbs/10_evaluate.ipynb #65b26a4d
 def embed(
@@ -191,14 +192,14 @@ def score(run:Run)->dict:
     cfg, encoder, head = run.cfg, run.model.encoder, run.model.head
     test = test_images(cfg, run.fabric.device)
     seen = labelled(run.images) # the probe needs labels, training did not
-    h_train, h_test = (embed(encoder, d.x, run.augment.plain, cfg.precision) for d in (seen, test))
+    h_train, h_test = (embed(encoder, d.x, run.augment.plain, cfg.run.precision) for d in (seen, test))
     scores = feature_scores(h_train, seen.y, h_test, test.y)
-    torch.manual_seed(cfg.seed)
-    h1, h2 = (embed(encoder, test.x, run.augment, cfg.precision) for _ in range(2))
+    torch.manual_seed(cfg.run.seed)
+    h1, h2 = (embed(encoder, test.x, run.augment, cfg.run.precision) for _ in range(2))
     scores |= {'alignment': alignment(h1, h2), 'uniformity': uniformity(h_test)}
     if not isinstance(run.criterion, ContrastiveLoss): return scores
     with torch.no_grad(): (z1, hidden1), (z2, hidden2) = head.eval()(h1), head(h2)
-    quality = negative_quality(z1, z2, (hidden1, hidden2), test.y, run.criterion, cfg.batch_size)
+    quality = negative_quality(z1, z2, (hidden1, hidden2), test.y, run.criterion, cfg.optim.batch_size)
     needs_labels = () if 'linear' in scores else FALSE_NEGATIVES
     return scores | {k: v for k, v in quality.items() if k not in needs_labels}
 
@@ -207,14 +208,14 @@ def load_run(out:Path)->Run:
     "A finished run as it was after its last step."
     out = Path(out)
     require((out/'result.json').exists(), 'run', 'the folder of a finished run, with a result.json', str(out))
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in read_json(out/'config.json').items()}
+    config = flat(read_json(out/'config.json'))
     here = {'devices': 1, 'num_nodes': 1, 'accelerator': available(config.get('accelerator'))}
-    try: run = set_up(TrainConfig(**config | here))
-    except TypeError: raise ValueError(f'run={str(out)!r} has a config.json that is not of a training run') from None
+    if 'dataset' not in config: raise ValueError(f'run={str(out)!r} has a config.json that is not of a training run')
+    run = set_up(TrainConfig.of(config | here))
     check_data(out, look(run.cfg))
     state = restore(run, out/'checkpoint.pt')
-    require(state['epoch'] == run.cfg.epochs, 'checkpoint.pt', f'of the last epoch ({run.cfg.epochs})', state['epoch'])
-    assign_schedules(run, run.steps*run.cfg.epochs-1)
+    require(state['epoch'] == run.cfg.optim.epochs, 'checkpoint.pt', f'of the last epoch ({run.cfg.optim.epochs})', state['epoch'])
+    assign_schedules(run, run.steps*run.cfg.optim.epochs-1)
     return run
 
 # %% ../nbs/10_evaluate.ipynb #1f87cf1c

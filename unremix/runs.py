@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['NOT_OF_THE_RUN', 'LEFT_OPEN', 'HELD', 'TAKEN', 'FAR', 'EXTRAS', 'write_atomic', 'disk_error', 'write_json', 'plain',
-           'read_json', 'disagreement', 'recorded', 'is_leftover', 'check_folder', 'claim_folder', 'FolderInUse',
-           'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'what_changed', 'check_data', 'claim_data',
-           'cut_log', 'before', 'gather_objects', 'on_first', 'tensors_of', 'first_not_finite', 'save_checkpoint',
-           'load_checkpoint', 'newest_good', 'belongs', 'random_of', 'restore', 'code_version']
+           'read_json', 'Plain', 'disagreement', 'recorded', 'is_leftover', 'check_folder', 'claim_folder',
+           'FolderInUse', 'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'what_changed',
+           'check_data', 'claim_data', 'cut_log', 'before', 'gather_objects', 'on_first', 'tensors_of',
+           'first_not_finite', 'save_checkpoint', 'load_checkpoint', 'newest_good', 'belongs', 'random_of', 'restore',
+           'code_version']
 
 # %% ../nbs/09_run_folder.ipynb #4383f104
 import dataclasses, errno, json, math, os, socket, subprocess, time, uuid, warnings
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 import unremix
 from torch import Tensor
+from .config import flat
 from .caching import random_state
 from .gather import rank_and_size
 
@@ -75,10 +77,19 @@ LEFT_OPEN = {'precision': 'auto'} # asked in this way, whatever was chosen at th
 HELD = 'in_use.json' # while a process works in the folder
 
 
+class Plain:
+    "What the functions of this page ask of a configuration, for a dataclass without groups."
+    def as_json(self)->dict: return dataclasses.asdict(self)
+
+    def fields(self)->dict: return dataclasses.asdict(self)
+
+    def usual(self)->dict: return {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
+
+
 def disagreement(found:dict, cfg)->dict: # field: (found, wanted)
     "In which fields a recorded configuration is of another run than the wanted one."
-    defaults = {f.name: f.default for f in dataclasses.fields(cfg) if f.default is not dataclasses.MISSING}
-    found, wanted = (json.loads(json.dumps(d)) for d in (defaults | found, dataclasses.asdict(cfg))) # an older release had fewer fields
+    found = cfg.usual() | flat(found) # an older release had fewer fields
+    found, wanted = (json.loads(json.dumps(fields)) for fields in (found, cfg.fields()))
     asked = [k for k in found | wanted if k not in NOT_OF_THE_RUN and not (k in LEFT_OPEN and wanted.get(k) == LEFT_OPEN[k])]
     return {k: (found.get(k), wanted.get(k)) for k in asked if found.get(k, ...) != wanted.get(k)}
 
@@ -86,7 +97,7 @@ def disagreement(found:dict, cfg)->dict: # field: (found, wanted)
 def recorded(out:Path, field:str):
     "What the folder's `config.json` says, or None without one."
     path = Path(out)/'config.json'
-    return read_json(path).get(field) if path.is_file() else None
+    return flat(read_json(path)).get(field) if path.is_file() else None
 
 
 def is_leftover(name:str)->bool:
@@ -96,7 +107,7 @@ def is_leftover(name:str)->bool:
 
 def check_folder(
     out:Path,
-    cfg, # dataclass of the run
+    cfg, # of the run
 )->dict|None: # the result if the run is finished
     "Refuse a folder that holds something else; touches nothing."
     out = Path(out)
@@ -113,7 +124,7 @@ def claim_folder(out:Path, cfg)->Path:
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out/'config.json').exists(): write_json(out/'config.json', dataclasses.asdict(cfg))
+        if not (out/'config.json').exists(): write_json(out/'config.json', cfg.as_json())
     except OSError as e: raise OSError(f'out={str(out)!r} cannot be written ({e.strerror or e}): give another folder') from None
     return out
 
@@ -289,7 +300,7 @@ def save_checkpoint(
     "Everything needed to go on, written atomically by rank 0; the checkpoint before stays as `checkpoint_before.pt`."
     random = gather_objects(random_state(run.fabric.device)) # of every process
     state |= {'model': run.model.state_dict(), 'optimizer': run.optimizer.state_dict(), 'precision': run.fabric.strategy.precision.state_dict(),
-              'random': random, 'config': dataclasses.asdict(run.cfg), 'torch': str(torch.__version__)}
+              'random': random, 'config': run.cfg.as_json(), 'torch': str(torch.__version__)}
     state |= {name: getattr(run, name).state_dict() for name in EXTRAS if getattr(run, name, None) is not None}
     on_first(run, lambda: write_atomic(path, lambda f: torch.save(state, f), before(path)))
 
@@ -327,7 +338,7 @@ def random_of(state:dict, run)->tuple|None:
     device, seen, done = run.fabric.device, state['random'], state.get('done', 0)
     generators = lambda states: [x is not None for x in states] # of the CPU, of a GPU
     same = len(seen) == size and generators(seen[rank]) == generators(random_state(device))
-    over = state['epoch'] == state['config'].get('epochs') # read in order to be scored
+    over = state['epoch'] == flat(state['config']).get('epochs') # read in order to be scored
     if not (same or over): warnings.warn(f'the run goes on with {size} × {device.type}, other than before: its numbers are not those of a run that was never stopped', stacklevel=4)
     if same or not done: return seen[rank] if done else None # the next epoch seeds them
     torch.manual_seed(state['epoch']*1_000_003 + done*1_009 + rank)

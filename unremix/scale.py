@@ -152,8 +152,8 @@ def lightly_steps(run, workers:int=2):
     from lightly.loss import NTXentLoss as Theirs
     from lightly.transforms import SimCLRTransform
     transform = SimCLRTransform(input_size=run.images.x.shape[-1], gaussian_blur=0., normalize=None)
-    loader = torch.utils.data.DataLoader(Pictures(run.images, transform), run.cfg.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
-    criterion = Theirs(temperature=run.cfg.temperature)
+    loader = torch.utils.data.DataLoader(Pictures(run.images, transform), run.cfg.optim.batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+    criterion = Theirs(temperature=run.cfg.loss.temperature)
     while True:
         for x1, x2 in loader:
             z, _ = run.model(torch.cat([x1, x2]))
@@ -178,14 +178,14 @@ def median_of(f:Callable, n:int)->float:
 
 def measure_loop(name:str, steps:int)->dict:
     "Images per second of a loop, and for ours the seconds of its parts, in this process."
-    run = set_up(resolve(cell_config(CompareConfig(log_every=10**6), 'simclr', 0)))
+    run = set_up(resolve(cell_config(CompareConfig.of(dict(log_every=10**6)), 'simclr', 0)))
     taken = {'unremix': our_steps, 'lightly': lightly_steps}[name](run)
     for _ in range(5): next(taken)
     tic = time.perf_counter()
     for _ in range(steps): next(taken)
-    result = dict(images_per_s=steps*run.cfg.batch_size/(time.perf_counter() - tic), batch=run.cfg.batch_size, precision=run.cfg.precision)
+    result = dict(images_per_s=steps*run.cfg.optim.batch_size/(time.perf_counter() - tic), batch=run.cfg.optim.batch_size, precision=run.cfg.run.precision)
     if name == 'lightly': return result
-    x = run.images.x[:run.cfg.batch_size]
+    x = run.images.x[:run.cfg.optim.batch_size]
     views = run.augment(torch.cat([x, x]))
     z, hidden = run.model(views)
     g, leaves = torch.randn_like(z), [v.detach().requires_grad_() for v in z.chunk(2)]

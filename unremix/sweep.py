@@ -21,11 +21,12 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from .arguments import require
+from .config import PRECISIONS, RENAMED, TrainConfig
 from .data import is_count, keep_images
 from .compare import rehearse
 from .evaluate import score
-from .runs import FolderInUse, check_data, hold, read_json, write_atomic
-from .train import PRECISIONS, TrainConfig, in_result, look, train
+from .runs import FolderInUse, check_data, hold, recorded, write_atomic
+from .train import in_result, look, train
 
 # %% ../nbs/11_compare_sweep.ipynb #ddaf58cc
 @dataclasses.dataclass(frozen=True)
@@ -62,38 +63,39 @@ def check_shape(grid:Grid)->None:
 # %% ../nbs/11_compare_sweep.ipynb #ac72a58f
 def runs_of(grid:Grid)->list[tuple[str, TrainConfig]]: # name of the cell, configuration
     "All runs, seed by seed: when it is stopped, the first seeds of all cells are there."
-    known, found = {f.name for f in dataclasses.fields(TrainConfig)} - {'seed'}, []
+    found = []
     for (name, fields), values in product(grid.cells.items(), product(*grid.vary.values())):
         varied = dict(zip(grid.vary, values))
         fields = grid.base | fields | varied
         seeds = fields.pop('seeds', grid.seeds)
         require(is_count(seeds, 1), f'seeds of {name!r}', 'a whole number ≥ 1', seeds)
-        for k in fields: require(k in known, f'field of {name!r}', 'one of TrainConfig\'s', k)
+        require('seed' not in fields, f'field of {name!r}', 'one of TrainConfig, seed excepted', 'seed')
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         name = ' '.join([name, *(f'{k}={v}' for k, v in varied.items())])
-        try: runs = [TrainConfig(**fields, seed=s) for s in range(grid.seed, grid.seed+seeds)]
+        try: runs = [TrainConfig.of(fields | {'seed': s}) for s in range(grid.seed, grid.seed+seeds)]
         except (ValueError, TypeError) as e: raise ValueError(f'cell {name!r}: {e}') from None
-        processes = runs[0].devices*runs[0].num_nodes
+        processes = runs[0].run.processes
         require(processes == 1, f'devices × num_nodes of {name!r}', '1 in a sweep; several are for train', processes)
         found += [(name, cfg) for cfg in runs]
-    return sorted(found, key=lambda run: run[1].seed)
+    return sorted(found, key=lambda run: run[1].run.seed)
 
 # %% ../nbs/11_compare_sweep.ipynb #503329de
 def differing(cfg:TrainConfig)->dict:
     "The fields that are not at their defaults."
-    plain = TrainConfig()
-    return {k: v for k, v in dataclasses.asdict(cfg).items() if v != getattr(plain, k)}
+    usual = cfg.usual() | {'strategy': 'simclr'}
+    old_name = {new: old for old, new in RENAMED.items()} # keys and lines keep the names of release 0.1.0
+    return {old_name.get(k, k): v for k, v in cfg.fields().items() if k not in usual or v != usual[k]}
 
 def run_key(cfg:TrainConfig)->str: # 12 hexadecimal digits
     "The same for runs that must give the same result; fields at their defaults do not count, so that a later release may add some."
-    irrelevant = ('log_every',) if cfg.dataset == 'imagefolder' else ('log_every', 'data_root') # where the same images lie changes nothing
+    irrelevant = ('log_every',) if cfg.data.dataset == 'imagefolder' else ('log_every', 'data_root') # where the same images lie changes nothing
     fields = {k: v for k, v in differing(cfg).items() if k not in irrelevant}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 def known_keys(cfg:TrainConfig)->set:
     "Its key, and those that release 0.1.0 gave it, which knew 'auto' only by what it became."
-    became = [p for p in PRECISIONS if p != 'auto'] if cfg.precision == 'auto' else []
-    return {run_key(cfg)} | {run_key(dataclasses.replace(cfg, precision=p)) for p in became}
+    became = [p for p in PRECISIONS if p != 'auto'] if cfg.run.precision == 'auto' else []
+    return {run_key(cfg)} | {run_key(cfg.but({'precision': p})) for p in became}
 
 def is_of(line:dict, cfg:TrainConfig)->bool:
     "Whether a line is of this run."
@@ -103,8 +105,8 @@ def line_of(experiment:str, cell:str, cfg:TrainConfig, result:dict)->dict:
     "What the results keep of a run: who it was, how it scored, which negatives it preferred, how it was made."
     shown = 'dataset', 'strategy', 'seed', 'epochs', 'log_every', 'data_root'
     scores = {k: None if v is None else round(v, 6) for k, v in result.get('scores', {}).items() if k != 'correct'}
-    return {'experiment': experiment, 'cell': cell, 'dataset': cfg.dataset, 'strategy': cfg.strategy, 'knobs': {k: v for k, v in differing(cfg).items() if k not in shown},
-            'seed': cfg.seed, 'epochs': cfg.epochs, 'scored_on': 'test' if cfg.validation is None else 'validation', **scores,
+    return {'experiment': experiment, 'cell': cell, 'dataset': cfg.data.dataset, 'strategy': cfg.strategy, 'knobs': {k: v for k, v in differing(cfg).items() if k not in shown},
+            'seed': cfg.run.seed, 'epochs': cfg.optim.epochs, 'scored_on': 'test' if cfg.data.validation is None else 'validation', **scores,
             **{k: result[k] for k in ('failed', 'again', 'unscored', 'seconds', 'peak_memory_mb', 'device', 'threads', 'precision', 'code', 'torch', 'data') if k in result}, 'key': run_key(cfg)}
 
 def read_lines(*paths)->list[dict]:
@@ -138,7 +140,7 @@ def finish_run(cfg:TrainConfig, out:Path, threads:int=1)->dict:
     except Exception as e:
         if not isinstance(e, (ValueError, OSError)): traceback.print_exc() # a mistake of ours
         return {'failed': ' '.join(f'{type(e).__name__}: {e}'.split()), 'again': True}
-    return result | {'precision': read_json(out/'config.json')['precision']}
+    return result | {'precision': recorded(out, 'precision')}
 
 def lines_of(lines:list, cell:str, cfg:TrainConfig)->list:
     "The lines of one run of a cell."
@@ -151,7 +153,7 @@ def remaining(grid:Grid, lines:list)->list[tuple[str, TrainConfig]]:
 # %% ../nbs/11_compare_sweep.ipynb #7a120002
 IMAGES = 'dataset', 'data_root', 'limit', 'validation', 'image_size' # the fields that say which images a run sees
 
-def images_of(cfg:TrainConfig)->tuple: return tuple(getattr(cfg, k) for k in IMAGES)
+def images_of(cfg:TrainConfig)->tuple: return tuple(getattr(cfg.data, k) for k in IMAGES)
 
 def rehearse_cells(grid:Grid, todo:list, lines:list, folder:Path)->None:
     "Raise now what would stop one of these runs later; the sentence names its cell."
@@ -168,7 +170,7 @@ def check_lines(grid:Grid, lines:list, cfg:TrainConfig, data:str)->None:
     "Raise one sentence if lines that are declared to be of the images of a run are of others."
     alike = {(name, key) for name, other in runs_of(grid) if images_of(other) == images_of(cfg) for key in known_keys(other)}
     others = [l['cell'] for l in lines if (l['cell'], l['key']) in alike and l.get('data', data) != data]
-    if others: raise ValueError(f'the lines of {others[0]!r} are of other images than now in {cfg.data_root or cfg.dataset}: bring those back or give another file')
+    if others: raise ValueError(f'the lines of {others[0]!r} are of other images than now in {cfg.data.data_root or cfg.data.dataset}: bring those back or give another file')
 
 # %% ../nbs/11_compare_sweep.ipynb #40d2277d
 def results_of(todo:list, folder:Path, workers:int, threads:int=1): # yields (cell, configuration, result) as runs finish
@@ -222,7 +224,7 @@ def append_lines(grid:Grid, out:Path, folder:Path, workers:int, threads:int, pro
             for n, (name, cfg, result) in enumerate(results_of(todo, folder, workers, threads), 1):
                 line = line_of(grid.experiment, name, cfg, result)
                 f.write(as_line(line)); f.flush(); os.fsync(f.fileno())
-                if progress: print(f'{n}/{len(todo)} {name} seed {cfg.seed}: {told(line)}', file=sys.stderr, flush=True)
+                if progress: print(f'{n}/{len(todo)} {name} seed {cfg.run.seed}: {told(line)}', file=sys.stderr, flush=True)
 
 def as_line(value:dict)->str:
     "One line of json; a number that is none is a mistake of ours."

@@ -6,8 +6,8 @@
 __all__ = ['SMALLEST', 'ABSENT', 'NORMALIZERS', 'Asked', 'POOLS', 'SELECTIONS', 'Opinion', 'standard_score', 'standardised',
            'tilted', 'proportional', 'is_noise', 'by_sum', 'by_range', 'Normalizer', 'by_range_similarity',
            'linear_pool', 'log_pool', 'keep_top', 'keep_sample', 'keep_all', 'check_mixture', 'check_name',
-           'check_selection', 'Knobs', 'mixture', 'Known', 'in_tiles', 'UnReMix', 'uncertainty', 'similarity',
-           'representativeness', 'Indicator']
+           'check_selection', 'check_all_read', 'Knobs', 'mixture', 'Known', 'in_tiles', 'UnReMix', 'uncertainty',
+           'similarity', 'representativeness', 'Indicator']
 
 # %% ../nbs/06_unremix.ipynb #60072af1
 import math
@@ -24,6 +24,7 @@ from .arguments import is_whole, require
 from .contrast import Contrast, Embeddings, Rule, detached, full_precision, part
 from .contrast import places, prepared_for, with_fields, with_prepared
 from .hard_negatives import check_beta, log_share, mean_one
+from .registry import strategy
 from .representativeness import check_distance, prepare_distance
 from .representativeness import representativeness, similarity
 from .synthesis import beside_average, without_synthetic
@@ -236,6 +237,23 @@ def check_selection(select: object, k_keep: object) -> None:
     else:
         require(is_whole(k_keep, 1), 'k_keep', 'a whole number ≥ 1 with select', k_keep)
 
+
+def check_all_read(knobs: Any) -> None:
+    "`ValueError` for a number that nobody would read, and that is not its default."
+    why = {}
+    if knobs.pool == 'log':
+        why['mix'] = "with pool='log', which has no shares"
+    if knobs.normalize != 'softmax':
+        without = f'with normalize={knobs.normalize!r}, which has no sharpness'
+        why |= {'beta': without, 'kappa': without}
+    if knobs.uncertainty == 'boundary':
+        why['uncertainty_temperature'] = (
+            "with uncertainty='boundary', which has its own"
+        )
+    for name, reason in why.items():
+        usual, value = getattr(type(knobs), name), getattr(knobs, name)
+        require(value == usual, name, f'left at {usual} {reason}', value)
+
 # %% ../nbs/06_unremix.ipynb #42ce8360
 @dataclass(frozen=True)
 class Knobs:
@@ -254,8 +272,8 @@ class Knobs:
     uncertainty: str = 'norm'
     uncertainty_temperature: float | None = None  # > 0: its task's; None: the loss's
     distance: str = 'cosine'  # 'cosine' or 'euclidean'
-    normalize: str = 'softmax'  # 'softmax'; 'sum' and 'minmax' ignore beta and kappa
-    pool: str = 'linear'  # 'linear'; 'log' ignores mix
+    normalize: str = 'softmax'  # 'softmax', or 'sum' and 'minmax' without beta, kappa
+    pool: str = 'linear'  # 'linear', or 'log' without mix
     select: str | None = None  # None: weigh all; 'top' or 'sample': keep `k_keep`
     k_keep: int | None = None  # ≥ 1 with `select`
     detach: bool = True  # False: gradient through the similarity, as in HCL
@@ -280,6 +298,7 @@ class Knobs:
             'k_keep': None if k_keep is None else int(k_keep),
         }
         with_fields(self, **plain)
+        check_all_read(self)
 
     @property
     def asks(self) -> tuple[bool, bool]:
@@ -350,6 +369,11 @@ def in_tiles(
     return log_w
 
 # %% ../nbs/06_unremix.ipynb #2503dd55
+@strategy(
+    'unremix',
+    weight='K (l_u P_u + l_a P_a + l_r P_r)',
+    source='Tabassum et al. 2022; open choices ours',
+)
 @dataclass(frozen=True)
 class UnReMix(Knobs):
     """Weights by uncertainty, similarity and representativeness.

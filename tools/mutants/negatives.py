@@ -188,13 +188,11 @@ MUTANTS = [
         )),
 
     *of('train.py', QUEUE,
-        ("follow(run.follower, run.model.module, cfg.momentum)", "pass", 'the momentum encoder would never be updated'),
-        ("follow(run.follower, run.model.module, cfg.momentum)", "follow(run.follower, run.model.module, .99)", '--momentum would be ignored'),
+        ("follow(run.follower, run.model.module, cfg.memory.momentum)", "pass", 'the momentum encoder would never be updated'),
+        ("follow(run.follower, run.model.module, cfg.memory.momentum)", "follow(run.follower, run.model.module, .99)", '--momentum would be ignored'),
         ("sample_ids=idx, true_labels=y, labels=y)", "true_labels=y, labels=y)", 'keys without sample ids'),
         ("dict(queue=run.queue, sample_ids=idx)", "dict(queue=run.queue)", "an image's own old key would be its negative"),
-        ("z.chunk(2)[1].detach(), hidden.chunk(2)[1], sample_ids", "z.chunk(2)[0].detach(), hidden.chunk(2)[0], sample_ids", 'queries would be pushed as keys'),
-        ("cfg.chunk_size, cfg.gather_distributed\n", "None, cfg.gather_distributed\n", '--chunk-size would be ignored'),
-        ("cfg.chunk_size, cfg.gather_distributed\n", "cfg.chunk_size, True\n", '--no-gather-distributed would be ignored')),
+        ("z.chunk(2)[1].detach(), hidden.chunk(2)[1], sample_ids", "z.chunk(2)[0].detach(), hidden.chunk(2)[0], sample_ids", 'queries would be pushed as keys')),
 
     *of('gather.py', RANKS,
         (
@@ -461,17 +459,6 @@ MUTANTS = [
             "swap: str = 'u'",
             "swap: str = 'ur'",
             'placebo-u would be placebo-ur',
-        )),
-    *of('train.py', TRAINING,
-        (
-            '            true_labels=true_labels,\n            return_stats',
-            '            return_stats',
-            'no statistics of the oracle',
-        ),
-        (
-            'knobs = {name: getattr(loss.weights, name) for name in names}',
-            'knobs = {}',
-            "the placebo's knobs would be ignored",
         )),
 
     *of('caching.py', MICRO,

@@ -1,0 +1,9 @@
+"Configurations from keywords, as the tests write them."
+from unremix.compare import CompareConfig
+from unremix.config import TrainConfig
+
+
+def run_of(**fields): return TrainConfig.of(fields)
+
+
+def comparison(**fields): return CompareConfig.of(fields)

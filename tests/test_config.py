@@ -1,0 +1,319 @@
+"""Groups of settings and strategies by name: what fits is found, the rest is told.
+
+Configurations of earlier versions, which were flat, are still read.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from configs import comparison, run_of
+from unremix.cli import compare_command, main, train_command
+from unremix.compare import CompareConfig, cell_config, reference_of, table
+from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
+from unremix.evaluate import load_run
+from unremix.hard_negatives import HCL, Debiased, Uniform
+from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
+from unremix.registry import STRATEGIES, find, from_text, known, strategy
+from unremix.runs import read_json
+from unremix.sweep import is_of, read_grid, read_lines, run_key, runs_of
+from unremix.train import train
+from unremix.unremix import UnReMix
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = dict(limit=64, batch_size=16, epochs=1, precision='32-true', accelerator='cpu')
+EVERY = tuple(known())
+
+
+# ---------------------------------------------------------------- strategies by name
+
+
+def test_each_name_has_one_dataclass():
+    kinds = [s.kind for s in known().values()]
+    assert len(set(kinds)) == len(kinds) >= 8
+    assert find('hcl').kind is HCL and find('unremix').kind is UnReMix
+    assert (find('simclr').kind, find('debiased').kind) == (Uniform, Debiased)
+
+
+@pytest.mark.parametrize(
+    'name,loss',
+    dict(
+        simclr=NTXentLoss, debiased=DebiasedNTXentLoss, hcl=HCLLoss, unremix=UnReMixLoss
+    ).items(),
+)
+def test_a_strategy_is_the_loss_of_that_name(name, loss):
+    "With the same defaults, so in value and gradient."
+    z = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0))
+    found = []
+    for criterion in (loss(), criterion_of(run_of(strategy=name))):
+        z1, z2 = (x.clone().requires_grad_() for x in z)
+        value = criterion(z1, z2)
+        found.append((value, *torch.autograd.grad(value, (z1, z2))))
+    assert_close(*found, rtol=0, atol=0)
+
+
+def test_what_is_no_frozen_dataclass_is_refused():
+    @dataclass
+    class Melts:
+        "Not frozen."
+
+    for kind in (Melts, Melts(), lambda c: c):
+        with pytest.raises(ValueError, match='must be a frozen dataclass'):
+            strategy('melts', weight='1', source='a test')(kind)
+    assert 'melts' not in STRATEGIES
+
+
+@pytest.mark.parametrize(
+    'text,wanted',
+    [
+        ('hcl', ('hcl', {})),
+        (' hcl() ', ('hcl', {})),
+        ('hcl(beta=2)', ('hcl', {'beta': 2})),
+        ('placebo-u(mix=(1, 0, 0))', ('placebo-u', {'mix': (1, 0, 0)})),
+        ('unremix(pool=log, kappa=[1., 0.])', ('unremix', {'pool': 'log', 'kappa': [1.0, 0.0]})),
+        ('a.b:C(x=-1)', ('a.b:C', {'x': -1})),
+    ],
+    ids=str,
+)
+def test_a_name_with_knobs(text, wanted):
+    assert from_text(text) == wanted
+
+
+@pytest.mark.parametrize('text', ['', 'hcl(', 'hcl(2)', 'hcl(beta=f(1))', 'hcl(**{})', 'a b', None, 3, 'hcl(beta=1)(2)'], ids=str)
+def test_what_is_no_name_with_knobs(text):
+    with pytest.raises(ValueError, match='strategy must be a name, or a name with knobs'):
+        from_text(text)
+
+
+# ---------------------------------------------------------------- groups
+
+
+def test_every_field_has_one_home():
+    names = [f.name for kind in GROUPS.values() for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names)) == len(HOME)
+    knobs = {f.name for s in known().values() for f in dataclasses.fields(s.kind)}
+    assert not knobs & set(HOME), 'a knob with the name of a field could not be asked for'
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_fields_give_the_run_back(name):
+    cfg = run_of(**SMALL, strategy=name, seed=3)
+    saved = json.loads(json.dumps(cfg.as_json()))
+    assert TrainConfig.of(cfg.fields()) == TrainConfig.from_json(saved) == cfg
+    assert cfg.but({}) == cfg and cfg.but({'seed': 4}).run.seed == 4
+
+
+def test_schedules_come_back():
+    cfg = run_of(strategy='hcl', beta=2.0, beta_end=0, temperature_end=0.1, anneal_steps=8)
+    assert cfg.schedule.ends == {'beta': 0, 'temperature': 0.1}
+    assert run_of(strategy='hcl', beta_end=None).schedule.ends == {}
+    assert TrainConfig.from_json(json.loads(json.dumps(cfg.as_json()))) == cfg
+
+
+def test_another_strategy_has_its_own_knobs():
+    cfg = run_of(strategy='hcl', beta=2.0).but({'strategy': 'unremix'})
+    assert cfg.knobs == UnReMix() and cfg.but({'strategy': 'simclr'}).knobs == Uniform()
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_a_knob_of_another_strategy_is_refused(name):
+    every = {'beta': 5.0, 'mix': (1, 0, 0), 'pool': 'log', 'uncertainty': 'nonsense'}
+    every |= {'beta_end': 0.0, 'tau_plus_end': 0.2, 'temperature_end': 0.2}
+    for knob, value in every.items():
+        if knob.removesuffix('_end') in known()[name].knobs:
+            continue
+        with pytest.raises(ValueError, match=f'{knob}.* {name}'):
+            run_of(strategy=name, **{knob: value})
+
+
+def test_the_same_run_has_one_key():
+    "Before, knobs that nobody read made another run of it."
+    plain, spelled_out = run_of(strategy='hcl'), run_of(strategy='hcl', beta=1.0, detach=False)
+    assert run_key(plain) == run_key(spelled_out) != run_key(run_of(strategy='hcl', beta=2.0))
+
+
+@pytest.mark.parametrize(
+    'knobs',
+    [
+        {'pool': 'log', 'mix': (1, 0, 0)},
+        {'normalize': 'sum', 'beta': 2.0},
+        {'normalize': 'minmax', 'kappa': (2.0, 1.0)},
+        {'uncertainty': 'boundary', 'uncertainty_temperature': 0.1},
+    ],
+    ids=str,
+)
+def test_a_choice_that_rules_out_a_knob(knobs):
+    "What would not be read is refused, by the weights, the loss and the run."
+    (choice, chosen), (unread, _) = knobs.items()
+    for make in (lambda k: UnReMix(**k), lambda k: UnReMixLoss(**k), lambda k: run_of(strategy='unremix', **k)):
+        assert make({choice: chosen})
+        with pytest.raises(ValueError, match=f'{unread} must be left at .* with {choice}='):
+            make(knobs)
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def test_two_rows_of_one_strategy(tmp_path):
+    rows = 'simclr', 'hcl', 'hcl(beta=3, temperature=.2, tau_plus=0)'
+    cfg = comparison(**SMALL, strategies=rows)
+    cells = [cell_config(cfg, row, 1) for row in rows]
+    assert [c.knobs for c in cells] == [Uniform(), HCL(), HCL(3)]
+    assert [c.loss.temperature for c in cells] == [0.5, 0.5, 0.2]
+    assert {c.run.seed for c in cells} == {1} and cells[2].loss.tau_plus == 0
+
+
+def test_shared_knobs_go_where_they_are():
+    rows = 'simclr', 'debiased', 'hcl', 'unremix(beta=3)', 'oracle'
+    cfg = comparison(**SMALL, strategies=rows, beta=2.0, tau_plus=0.2, temperature_end=0.1)
+    cells = {row: cell_config(cfg, row, 0) for row in (*rows, 'supervised')}
+    betas = {row: getattr(c.knobs, 'beta', None) for row, c in cells.items()}
+    assert betas == {'simclr': None, 'debiased': None, 'hcl': 2, 'unremix(beta=3)': 3, 'oracle': 2, 'supervised': None}
+    priors = [c.loss.tau_plus for c in cells.values()]
+    assert priors == [None, 0.2, 0.2, 0.2, None, None]
+    ends = [c.schedule.ends for c in cells.values()]
+    assert ends == [{'temperature': 0.1}] * 5 + [{}]
+    again = CompareConfig.of(flat(json.loads(json.dumps(cfg.as_json()))))
+    assert again == cfg
+
+
+def test_rows_of_one_strategy_are_trained(tmp_path, capsys):
+    rows = ['simclr', 'hcl(beta=2)', "hcl(beta=4, beta_end=0)"]
+    words = ['--strategies', *rows, '--limit', '64', '--batch-size', '32', '--epochs', '1']
+    words += ['--seeds', '1', '--no-supervised', '--timed-steps', '0', '--log-every', '1']
+    command = ['compare', '--out', str(tmp_path), *words, '--precision', '32-true']
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert all(row in told for row in rows) and 'vs simclr' in told
+    ends = [json.loads(path.read_text().splitlines()[-1]).get('beta') for path in sorted(tmp_path.glob('hcl*/log.jsonl'))]
+    assert ends == [None, 0.0]
+    assert main(command) == 0 and 'is finished' in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_three_ways_to_one_run():
+    by_option = train_command(['--strategy', 'hcl', '--beta', '2', '--beta-end', '0'])
+    by_text = train_command(['--strategy', 'hcl(beta=2)', '--ends', 'beta', '0'])
+    in_python = run_of(strategy='hcl', beta=2, beta_end=0)
+    assert by_option.config == by_text.config == in_python
+    assert train_command(['--strategy=hcl', '--beta=2', '--beta-end=0']).config == in_python
+
+
+def test_two_ways_to_one_comparison():
+    by_option = compare_command(['--strategies', 'simclr', 'unremix', '--mix', '0', '1', '0', '--pool', 'linear', '--no-detach'])
+    assert by_option.config == comparison(strategies=('simclr', 'unremix'), mix=(0, 1, 0), pool='linear', detach=False)
+
+
+def test_help_is_of_the_strategy(capsys):
+    told = {}
+    for name in ('simclr', 'hcl'):
+        with pytest.raises(SystemExit):
+            main(['train', '--strategy', name, '--help'])
+        told[name] = capsys.readouterr().out
+    assert '--beta' in told['hcl'] and 'hardness' in told['hcl']
+    assert '--beta' not in told['simclr'] and '--epochs' in told['simclr']
+
+
+# ---------------------------------------------------------------- what earlier versions wrote
+
+OLD = dict(  # a configuration as it was written then, every field
+    dataset='fashion_mini', data_root=None, limit=64, validation=None, image_size=None, augment_strength=1.0,
+    encoder='small', head_hidden=512, head_out=128, strategy='simclr', temperature=0.5, tau_plus=None, beta=1.0,
+    mix=[1 / 3, 1 / 3, 1 / 3], kappa=[1.0, 1.0], uncertainty='norm', uncertainty_temperature=None, distance='cosine',
+    normalize='softmax', pool='linear', select=None, k_keep=None, detach_weights=None, temperature_end=None,
+    tau_plus_end=None, beta_end=None, anneal_steps=None, epochs=1, batch_size=16, optimizer='adam', lr=2e-3,
+    weight_decay=1e-6, warmup_epochs=0.5, lr_schedule='cosine', clip_grad=None, chunk_size=None,
+    gather_distributed=True, queue_size=0, momentum=0.99, micro_batch=None, precision='32-true', channels_last=True,
+    accelerator='cpu', devices=1, num_nodes=1, sync_batchnorm=False, seed=0, log_every=10, save_every=None,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'then,now',
+    [
+        ({}, {}),
+        ({'beta': 5.0, 'pool': 'log', 'uncertainty': 'nonsense'}, {}),  # read by nobody
+        ({'strategy': 'hcl', 'beta': 2.0, 'mix': [1, 0, 0]}, {'strategy': 'hcl', 'beta': 2.0}),
+        ({'strategy': 'hcl', 'detach_weights': True, 'beta_end': 0.0}, {'strategy': 'hcl', 'detach': True, 'beta_end': 0.0}),
+        ({'strategy': 'unremix', 'select': 'top', 'k_keep': 3}, {'strategy': 'unremix', 'select': 'top', 'k_keep': 3}),
+        ({'strategy': 'placebo-ur', 'pool': 'log'}, {'strategy': 'placebo-ur', 'pool': 'log'}),
+        ({'strategy': 'debiased', 'tau_plus': 0.2, 'beta': 3.0}, {'strategy': 'debiased', 'tau_plus': 0.2}),
+    ],
+    ids=str,
+)
+def test_an_old_configuration(then, now):
+    assert TrainConfig.from_json(OLD | then) == run_of(**SMALL, **now)
+
+
+def test_an_old_run_goes_on_and_is_scored(tmp_path):
+    "Its folder and its checkpoint hold a flat configuration."
+    cfg = run_of(**SMALL | {'epochs': 2}, strategy='hcl', beta=2.0)
+    whole = train(cfg, tmp_path / 'whole', progress=False)
+    old = OLD | {'strategy': 'hcl', 'beta': 2.0, 'epochs': 2}
+    shutil.copytree(tmp_path / 'whole', tmp_path / 'old')
+    (tmp_path / 'old' / 'result.json').unlink()
+    (tmp_path / 'old' / 'config.json').write_text(json.dumps(old))
+    half = torch.load(tmp_path / 'whole' / 'checkpoint_before.pt', weights_only=True)
+    torch.save(half | {'config': old}, tmp_path / 'old' / 'checkpoint.pt')
+    assert train(cfg, tmp_path / 'old', progress=False)['loss'] == whole['loss']
+    last = torch.load(tmp_path / 'whole' / 'checkpoint.pt', weights_only=True)
+    torch.save(last | {'config': old}, tmp_path / 'old' / 'checkpoint.pt')
+    run = load_run(tmp_path / 'old')
+    assert run.cfg == cfg and read(run.criterion, 'beta') == 2.0
+    with pytest.raises(ValueError, match=r'beta \(2.0, asked 3.0\)'):
+        train(cfg.but({'beta': 3.0}), tmp_path / 'old', progress=False)
+
+
+def test_the_committed_comparison_is_still_read():
+    result = read_json(ROOT / 'results' / 'compare' / 'fashion_mini.json')
+    cfg = CompareConfig.of(flat(result['config']))
+    assert reference_of(result) == cfg.reference == 'simclr'
+    assert set(cfg.strategies) <= result['rows'].keys() and 'vs simclr' in table(result)
+    assert cfg.train.optim.epochs == result['config']['epochs'] and not cfg.knobs
+
+
+GRIDS = sorted((ROOT / 'results' / 'grids').glob('*.toml'))
+
+
+@pytest.mark.parametrize('path', GRIDS, ids=lambda p: p.stem)
+def test_every_committed_line_is_of_its_grid(path):
+    "A grid declares the runs whose keys the results hold."
+    lines = read_lines(ROOT / 'results' / 'sweeps' / f'{path.stem}.jsonl')
+    declared = runs_of(read_grid(path))
+    found = [any(line['cell'] == cell and is_of(line, cfg) for cell, cfg in declared) for line in lines]
+    assert lines and all(found)
+
+
+def test_a_comparison_of_old_is_finished(tmp_path, capsys):
+    "Its folder is read, and other settings are refused."
+    words = ['--strategies', 'simclr', 'hcl', '--limit', '64', '--batch-size', '16', '--epochs', '1', '--seeds', '1']
+    words += ['--no-supervised', '--timed-steps', '0', '--precision', '32-true', '--accelerator', 'cpu', '--beta', '2']
+    command = ['compare', '--out', str(tmp_path), *words]
+    assert main(command) == 0
+    old = OLD | {'strategies': ['simclr', 'hcl'], 'seeds': 1, 'supervised': False, 'timed_steps': 0, 'beta': 2.0}
+    (tmp_path / 'config.json').write_text(json.dumps(old))
+    capsys.readouterr()
+    assert main(command) == 0 and 'is finished' in capsys.readouterr().out
+    assert main(command[:-2]) == 2 and 'beta (2.0, asked None)' in capsys.readouterr().err
+
+
+def test_the_help_of_every_field_is_there():
+    "Each field of a group and of a strategy says what it is."
+    text = io.StringIO()
+    for name in EVERY:
+        with contextlib.redirect_stdout(text), pytest.raises(SystemExit):
+            train_command(['--strategy', name, '--help'])
+    words = text.getvalue()
+    for f in HOME:
+        assert re.search(rf'--(no-)?{f.replace("_", "-")}\b', words), f
