@@ -35,7 +35,7 @@ run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, AR
 	$(BIN)/unremix compare --out $(OUT) $(ARGS)
 
 test: $(STAMP) ## run every notebook and test (ARGS='-k 07_views')
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lowest: ## the fast tests with the lowest versions that settings.ini promises, in .venv-lowest
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
@@ -44,7 +44,7 @@ lowest: ## the fast tests with the lowest versions that settings.ini promises, i
 	$(LOWEST)/bin/python -m pytest $(FAST) $(ARGS)
 
 plain: $(STAMP) ## `make test` as on a processor without wide vectors and bfloat16
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 frameworks: $(PACKAGE) ## how transformers, accelerate, safetensors and timm save a model with a loss
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[frameworks]' 'pytest>=8'

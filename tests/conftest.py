@@ -8,10 +8,13 @@ from unremix.machine import wait_passively
 os.environ.setdefault('OMP_NUM_THREADS', '2')
 wait_passively() # before PyTorch is loaded; processes that tests start inherit it
 
-@pytest.hookimpl(tryfirst=True) # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
+@pytest.hookimpl(optionalhook=True) # pytest-xdist's; there is none without it
+def pytest_xdist_make_scheduler(config, log):
     "Workers of `make test` take whole files, whose fixtures are dear, but notebooks one by one."
-    if not config.pluginmanager.hasplugin('xdist'): return
-    for item in items:
-        alone = item.path.name == 'test_notebooks.py'
-        item.add_marker(pytest.mark.xdist_group(item.name if alone else item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.split('::')[0]
+            return nodeid if path.endswith('test_notebooks.py') else path
+    return ByFile(config, log)

@@ -42,7 +42,7 @@ def code_spans(text):
 
 COMMANDS = *GROUPS.values(), cli.CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), cli.TrainCommand, cli.CompareCommand, cli.SweepCommand, cli.EvaluateCommand, bench.BenchConfig, scale.ScaleConfig, scale.LoopConfig
 OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
-ELSEWHERE = {'--anneal', '--user', '--depth', '--bta'} # HCL's script, pip, git, a misspelt knob
+ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, pip, git, a misspelt knob, a page's own strategy
 
 def our_options():
     names = {f.name.replace('_', '-') for kind in COMMANDS for f in fields(kind)}

@@ -15,7 +15,7 @@ BELOW = {'optimizer': 'lion', 'lr_schedule': 'step', 'precision': '8-bit', 'acce
          'epochs': '0', 'batch_size': '1', 'lr': '0', 'weight_decay': '-1', 'clip_grad': '0', 'seed': '-1', 'log_every': '0',
          'save_every': '0', 'chunk_size': '0', 'queue_size': '-1', 'momentum': '1', 'micro_batch': '0', 'devices': '0', 'num_nodes': '0'}
 TRAIN = [ # arguments after `train`, words of the sentence
-    *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, allowed in [LIMITS[name]]],
+    *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, words in [LIMITS[name]] for allowed in [words() if callable(words) else words]],
     (['--temperature-end', '0'], ['temperature_end', '> 0']), (['--strategy', 'hcl', '--tau-plus-end', '1'], ['tau_plus_end', '[0, 1)']),
     (['--strategy', 'hcl', '--beta-end', '-1'], ['beta_end', '≥ 0']), (['--temperature-end', '.1', '--anneal-steps', '0'], ['anneal_steps', '1 or more']),
     (['--beta-end', '0'], ['beta_end', 'None with simclr']), (['--beta', '2'], ['beta is no knob of simclr, which has temperature']),

@@ -23,7 +23,7 @@ from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.registry import STRATEGIES, find, from_text, known, strategy
+from unremix.registry import STRATEGIES, Strategy, find, from_text, known, strategy
 from unremix.runs import read_json
 from unremix.sweep import is_of, read_grid, read_lines, run_key, runs_of
 from unremix.train import train
@@ -66,10 +66,45 @@ def test_what_is_no_frozen_dataclass_is_refused():
     class Melts:
         "Not frozen."
 
-    for kind in (Melts, Melts(), lambda c: c):
+    @dataclass(frozen=True)
+    class Silent:
+        "Nobody can call it."
+
+        x: float = 1.0
+
+    @dataclass(frozen=True)
+    class Needy(Uniform):
+        "It cannot be made without arguments."
+
+        x: float
+
+    for kind in (Melts, Melts(), lambda c: c, Silent, Needy):
         with pytest.raises(ValueError, match='must be a frozen dataclass'):
             strategy('melts', weight='1', source='a test')(kind)
     assert 'melts' not in STRATEGIES
+
+
+def test_a_name_that_somebody_has():
+    @dataclass(frozen=True)
+    class Other(Uniform):
+        "Another class."
+
+    with pytest.raises(ValueError, match="name of a strategy must be one that nobody has, got 'hcl'"):
+        strategy('hcl', weight='1', source='a test')(Other)
+    assert find('hcl').kind is HCL
+
+
+@pytest.mark.parametrize('knob', ('seed', 'temperature', 'name', 'beta_end'))
+def test_a_knob_that_is_called_like_a_setting(knob, monkeypatch):
+    kind = dataclasses.make_dataclass('Odd', [(knob, float, 1.0)], bases=(Uniform,), frozen=True)
+    monkeypatch.setitem(STRATEGIES, 'odd', Strategy(kind, '1', 'a test'))
+    with pytest.raises(ValueError, match=f"knob of odd must be called otherwise than a setting, got '{knob}'"):
+        run_of(strategy='odd')
+
+
+def test_defaults_are_not_shared():
+    run_of().schedule.ends['beta'] = 1.0
+    assert run_of().schedule.ends == {}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +123,7 @@ def test_a_name_with_knobs(text, wanted):
     assert from_text(text) == wanted
 
 
-@pytest.mark.parametrize('text', ['', 'hcl(', 'hcl(2)', 'hcl(beta=f(1))', 'hcl(**{})', 'a b', None, 3, 'hcl(beta=1)(2)'], ids=str)
+@pytest.mark.parametrize('text', ['', 'hcl(', 'hcl(2)', 'hcl(beta=f(1))', 'hcl(**{})', 'a b', None, 3, 'hcl(beta=1)(2)', 'hcl(beta=1)(beta=2)', 'hcl(beta=1, beta=2)', 'hcl(beta={[]: 1})'], ids=str)
 def test_what_is_no_name_with_knobs(text):
     with pytest.raises(ValueError, match='strategy must be a name, or a name with knobs'):
         from_text(text)
@@ -248,6 +283,8 @@ OLD = dict(  # a configuration as it was written then, every field
         ({'strategy': 'hcl', 'detach_weights': True, 'beta_end': 0.0}, {'strategy': 'hcl', 'detach': True, 'beta_end': 0.0}),
         ({'strategy': 'unremix', 'select': 'top', 'k_keep': 3}, {'strategy': 'unremix', 'select': 'top', 'k_keep': 3}),
         ({'strategy': 'placebo-ur', 'pool': 'log'}, {'strategy': 'placebo-ur', 'pool': 'log'}),
+        ({'tau_plus': 0.1, 'detach_weights': False}, {}),
+        ({'strategy': 'supervised', 'temperature': 0.2}, {'strategy': 'supervised'}),
         ({'strategy': 'debiased', 'tau_plus': 0.2, 'beta': 3.0}, {'strategy': 'debiased', 'tau_plus': 0.2}),
     ],
     ids=str,

@@ -6,8 +6,8 @@
 __all__ = ['KINDS', 'Limit', 'ABOVE_0', 'NOT_NEGATIVE', 'SHARE', 'END', 'OPTIMIZERS', 'LR_SCHEDULES', 'PRECISIONS',
            'ACCELERATORS', 'GROUPS', 'HOME', 'RENAMED', 'in_words', 'as_kind', 'at_least', 'one_of', 'check_fields',
            'DataConfig', 'ModelConfig', 'LossConfig', 'ScheduleConfig', 'OptimConfig', 'MemoryConfig', 'RunConfig',
-           'values_of', 'TrainConfig', 'sorted_out', 'check_field', 'check_together', 'criterion_of', 'prior_of',
-           'check_loss', 'assign', 'read', 'flat', 'without_unread']
+           'values_of', 'TrainConfig', 'sorted_out', 'check_names', 'check_field', 'check_together', 'criterion_of',
+           'prior_of', 'check_loss', 'assign', 'read', 'flat', 'without_unread', 'of_comparison']
 
 # %% ../nbs/08_config.ipynb #1c213896
 import dataclasses
@@ -15,7 +15,7 @@ import math
 import numbers
 import os
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -67,16 +67,15 @@ def as_kind(value: Any, kind: Any) -> Any:
     return value if type(value) in (int, float) else make(value)
 
 # %% ../nbs/08_config.ipynb #8188f322
-Limit = tuple[Callable[[Any], bool], str]
+Limit = tuple[Callable[[Any], bool], str | Callable[[], str]]
 
 
 def at_least(least: int) -> Limit:
     return lambda v: v >= least, f'{least} or more'
 
 
-def one_of(names: Iterable[str]) -> Limit:
-    names = tuple(names)
-    return lambda v: v in names, 'one of ' + ', '.join(names)
+def one_of(names: Collection[str]) -> Limit:
+    return lambda v: v in names, lambda: 'one of ' + ', '.join(names)
 
 
 ABOVE_0: Limit = (lambda v: 0 < v < math.inf, 'a finite number above 0')
@@ -111,7 +110,7 @@ class DataConfig:
     # training images used, batch_size or more, and at most as many test images;
     # None = all
     limit: int | None = None
-    # training images held out and scored in place of the test images;
+    # training images held out and scored in place of the test images, 1 or more;
     # None = score the test images
     validation: int | None = None
     # side in pixels, 8 or more; None = as stored, 64 for imagefolder
@@ -171,7 +170,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    "Knobs of the strategy that move in a straight line along the run."
+    "Knobs of the strategy that move along the run, in a straight line or in jumps."
 
     # knob and value at the last step, as in: beta 0 temperature .1
     ends: dict[str, float] = field(default_factory=dict)
@@ -252,7 +251,7 @@ ACCELERATORS = 'auto', 'cpu', 'cuda', 'mps'
 class MemoryConfig:
     "Keys of earlier batches, and activations."
 
-    # keys of earlier batches kept as negatives; 0 = negatives of the batch
+    # keys of earlier batches kept as negatives, 0 or more; 0 = only the batch
     queue_size: int = 0
     momentum: float = 0.99  # of the encoder that makes keys, 0 to below 1
     # views whose activations are kept at a time, 2 or more; None = all
@@ -337,13 +336,14 @@ class TrainConfig:
     strategy: str = 'simclr'  # a name of `unremix strategies`, or module:Name
     knobs: Any = None  # of the strategy, its dataclass; None: its defaults
     loss: LossConfig = LossConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optim: OptimConfig = OptimConfig()
     memory: MemoryConfig = MemoryConfig()
     run: RunConfig = RunConfig()
 
     def __post_init__(self) -> None:
         kind = find(self.strategy).kind
+        check_names(self.strategy)
         if self.knobs is None:
             object.__setattr__(self, 'knobs', kind())  # the configuration is frozen
         own = type(self.knobs) is kind
@@ -378,7 +378,11 @@ class TrainConfig:
         return found | {'anneal_steps': self.schedule.anneal_steps}
 
     def but(self, changes: Mapping[str, Any]) -> 'TrainConfig':
-        "The same run with some fields changed; another strategy has its own knobs."
+        """The same run with some fields changed.
+
+        Another strategy has its own knobs. The run's τ⁺ and schedules stay, and
+        `{'beta_end': None}` takes one away.
+        """
         fields, was = self.fields(), self.strategy
         name, _ = from_text(changes.get('strategy', was))
         if name != was:
@@ -387,14 +391,16 @@ class TrainConfig:
         return TrainConfig.of(fields | dict(changes))
 
     def usual(self) -> dict[str, Any]:
-        "The fields of a run with this strategy of which nothing else was asked."
+        "The fields of a run with this strategy and nothing but defaults."
         return TrainConfig(strategy=self.strategy).fields()
 
     def as_json(self) -> dict[str, Any]:
         "What `config.json` holds, in groups."
         groups = {group: values_of(getattr(self, group)) for group in GROUPS}
         named = {'strategy': {'name': self.strategy, **values_of(self.knobs)}}
-        return groups | named | {'schedule': values_of(self.schedule)}
+        ends = dict(self.schedule.ends)
+        schedule = {'ends': ends, 'anneal_steps': self.schedule.anneal_steps}
+        return groups | named | {'schedule': schedule}
 
 # %% ../nbs/08_config.ipynb #cb9cbbbb
 def sorted_out(name: str, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -413,6 +419,15 @@ def sorted_out(name: str, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]
             check_field(name, key)
             parts['knobs'][key] = value
     return parts
+
+
+def check_names(name: str) -> None:
+    "Raise `ValueError` for a knob that is called like something else in a run."
+    own = {f.name for f in dataclasses.fields(find(name).kind) if f.init}
+    taken = {*HOME, 'name', 'strategy', 'anneal_steps', 'temperature', 'tau_plus'}
+    for knob in sorted(own):
+        free = knob not in taken and not knob.endswith(END)
+        require(free, f'knob of {name}', 'called otherwise than a setting', knob)
 
 
 def check_field(name: str, key: str) -> None:
@@ -478,16 +493,14 @@ def check_loss(cfg: TrainConfig) -> None:
     known = find(cfg.strategy)
     prior_of(cfg, known)
     usual = LossConfig().temperature
-    no_use = known.has_temperature or cfg.loss.temperature == usual
+    fits = known.has_temperature or cfg.loss.temperature == usual
     what = f'left at {usual} with {cfg.strategy}, which has none'
-    require(no_use, 'temperature', what, cfg.loss.temperature)
+    require(fits, 'temperature', what, cfg.loss.temperature)
     criterion = criterion_of(cfg)
     criterion.check()
     for knob, end in cfg.schedule.ends.items():
-        no_number = knob in known.knobs
-        why = (
-            f'whose {knob} is no single number' if no_number else f'which has no {knob}'
-        )
+        is_knob = knob in known.knobs
+        why = f'whose {knob} is no single number' if is_knob else f'which has no {knob}'
         what = f'None with {cfg.strategy}, {why}'
         require(knob in known.movable, knob + END, what, end)
         try:
@@ -498,7 +511,7 @@ def check_loss(cfg: TrainConfig) -> None:
 
 # %% ../nbs/08_config.ipynb #590c6b28
 def assign(criterion: Any, knob: str, value: float) -> None:
-    "Set a knob of a loss; `ValueError` for a value that it refuses."
+    "Set a knob of a loss, whose `check` refuses what is out of range."
     if knob == 'temperature':
         criterion.temperature = value
     elif knob == 'tau_plus':
@@ -538,21 +551,31 @@ def flat(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_unread(saved: Mapping[str, Any]) -> dict[str, Any]:
     "Fields of a flat configuration without those that its run did not read."
-    is_comparison = 'strategies' in saved  # whose rows read different knobs
-    usual = values_of(find('unremix').kind())
-    read = usual if is_comparison else values_of(find(saved['strategy']).kind())
+    if 'strategies' in saved:
+        return of_comparison(saved)
+    has = find(saved['strategy']).knobs
+    knobs = {'temperature', 'tau_plus', *values_of(find('unremix').kind())}
     found = {}
     for key, value in saved.items():
         name = RENAMED.get(key, key)
-        given = value is not None
-        if name in usual:
-            plain = tuple(value) if isinstance(value, list) else value
-            at_default = is_comparison and plain == usual[name]
-            given = given if name == 'detach' else name in read and not at_default
-        elif not name.endswith(END):
-            given = True
-        if given:
+        may_be_unset = name.endswith(END) or name == 'detach'
+        unread = name in knobs and name not in has
+        if not unread and not (may_be_unset and value is None):
             found[name] = value
-    if is_comparison:
-        found['reference'] = found.pop('strategy')
+    return found
+
+
+def of_comparison(saved: Mapping[str, Any]) -> dict[str, Any]:
+    "The same for a comparison, whose rows read different knobs."
+    usual = values_of(find('unremix').kind())
+    found = {}
+    for key, value in saved.items():
+        name = RENAMED.get(key, key)
+        plain = tuple(value) if isinstance(value, list) else value
+        may_be_unset = name.endswith(END) or name == 'detach'
+        unset = (
+            value is None if may_be_unset else name in usual and plain == usual[name]
+        )
+        if not unset:
+            found['reference' if name == 'strategy' else name] = value
     return found
