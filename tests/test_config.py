@@ -66,6 +66,9 @@ def test_what_is_no_frozen_dataclass_is_refused():
     class Melts:
         "Not frozen."
 
+        def __call__(self, c):
+            return c
+
     @dataclass(frozen=True)
     class Silent:
         "Nobody can call it."
@@ -82,6 +85,8 @@ def test_what_is_no_frozen_dataclass_is_refused():
         with pytest.raises(ValueError, match='must be a frozen dataclass'):
             strategy('melts', weight='1', source='a test')(kind)
     assert 'melts' not in STRATEGIES
+    with pytest.raises(ValueError, match="strategy 'json:JSONDecoder' must be a frozen dataclass"):
+        find('json:JSONDecoder')
 
 
 def test_a_name_that_somebody_has():
