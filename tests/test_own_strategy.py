@@ -99,7 +99,8 @@ def test_weights_of_ones_own(tmp_path):
         done = call('train', '--strategy', 'mine:Ring', *args, '--out', 'no', cwd=tmp_path)
         assert done.returncode == 2 and what in done.stderr
     command = [str(Path(sys.executable).with_name('unremix')), *'train --strategy mine:Ring --at 2 --out no'.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # the console command
+    clean = {'PYTHONPATH': os.environ.get('PYTHONPATH', '').strip(os.pathsep)}  # an empty part is the current folder
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | clean)
     assert done.returncode == 2 and 'at must be between' in done.stderr
     done = call('train', '--strategy', 'mine:Rong', '--out', 'no', cwd=tmp_path)
     assert done.returncode == 2 and "strategy='mine:Rong' cannot be imported" in done.stderr
