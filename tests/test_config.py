@@ -17,7 +17,7 @@ import torch
 from torch.testing import assert_close
 
 from configs import comparison, run_of
-from unremix.cli import compare_command, main, train_command
+from unremix.cli import RowsConfig, compare_command, main, train_command
 from unremix.compare import CompareConfig, cell_config, reference_of, table
 from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
 from unremix.evaluate import load_run
@@ -108,8 +108,14 @@ def test_a_knob_that_is_called_like_a_setting(knob, monkeypatch):
 
 
 def test_defaults_are_not_shared():
-    run_of().schedule.ends['beta'] = 1.0
-    assert run_of().schedule.ends == {}
+    for make in (TrainConfig, run_of, lambda: CompareConfig().train, lambda: RowsConfig().train):
+        make().schedule.ends['beta'] = 1.0
+        assert make().schedule.ends == {}
+    given = {'beta': 2.0}
+    cfg = CompareConfig(knobs=given)
+    for copy in (given, cfg.as_json()['knobs']):
+        copy['beta'] = 3.0
+    assert cfg.knobs == {'beta': 2.0} and CompareConfig().knobs == {}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_a_name_with_knobs(text, wanted):
     assert from_text(text) == wanted
 
 
-@pytest.mark.parametrize('text', ['', 'hcl(', 'hcl(2)', 'hcl(beta=f(1))', 'hcl(**{})', 'a b', None, 3, 'hcl(beta=1)(2)', 'hcl(beta=1)(beta=2)', 'hcl(beta=1, beta=2)', 'hcl(beta={[]: 1})'], ids=str)
+@pytest.mark.parametrize('text', ['', 'hcl(', 'hcl(2)', 'hcl(beta=f(1))', 'hcl(**{})', 'a b', None, 3, 'hcl(beta=1)(2)', 'hcl(beta=1)(beta=2)', 'hcl(beta=1, beta=2)', 'hcl(strategy=unremix)', 'hcl(beta={[]: 1})'], ids=str)
 def test_what_is_no_name_with_knobs(text):
     with pytest.raises(ValueError, match='strategy must be a name, or a name with knobs'):
         from_text(text)
@@ -248,6 +254,19 @@ def test_three_ways_to_one_run():
     in_python = run_of(strategy='hcl', beta=2, beta_end=0)
     assert by_option.config == by_text.config == in_python
     assert train_command(['--strategy=hcl', '--beta=2', '--beta-end=0']).config == in_python
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        '--strategy hcl --ends temperature .1 --beta-end 0 --anneal-steps 8',
+        '--strategy hcl --beta-end 0 --temperature-end .1 --anneal-steps 8',
+        '--strategy hcl(beta_end=0,temperature_end=.1,anneal_steps=8)',
+    ],
+)
+def test_every_schedule_counts(words):
+    wanted = {'ends': {'beta': 0, 'temperature': 0.1}, 'anneal_steps': 8}
+    assert train_command(words.split()).config.as_json()['schedule'] == wanted
 
 
 def test_two_ways_to_one_comparison():

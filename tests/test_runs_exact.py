@@ -1,5 +1,5 @@
 "What the files of a run folder hold, and in which order they are written."
-import json, math, os, subprocess, types, warnings
+import dataclasses, json, math, os, subprocess, types, warnings
 from dataclasses import dataclass
 
 import pytest
@@ -17,12 +17,16 @@ same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
 
 
 @dataclass(frozen=True)
-class Cfg(R.Plain):
+class Cfg:
     lr:float = .1
     kappa:tuple = (1., 2.)
     precision:str = '32-true'
     log_every:int = 10
     epochs:int = 2
+
+    def as_json(self): return dataclasses.asdict(self)
+    def fields(self): return dataclasses.asdict(self)
+    def usual(self): return dataclasses.asdict(type(self)())
 
 
 class Keys(nn.Module):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['QUICK', 'PRESETS', 'OF_COMPARE', 'COLOUR', 'RULE', 'EDGE', 'OF_COMMAND', 'COMMANDS', 'GONE', 'preset_fields',
            'TrainCommand', 'SharedConfig', 'RowsConfig', 'CompareCommand', 'SweepCommand', 'EvaluateCommand',
-           'sentence', 'wide_console', 'parse', 'values_after', 'with_equals_apart', 'ends_first', 'check_options',
-           'train_command', 'literal', 'row_knobs', 'compare_command', 'run_train', 'run_compare', 'run_sweep',
-           'sweep_text', 'run_evaluate', 'scores_text', 'strategy_rows', 'run_strategies', 'run_bench', 'usage',
-           'choose', 'answer', 'deaf', 'main']
+           'sentence', 'wide_console', 'parse', 'values_after', 'with_equals_apart', 'ends_first', 'schedule_words',
+           'check_options', 'train_command', 'literal', 'row_knobs', 'compare_command', 'run_train', 'run_compare',
+           'run_sweep', 'sweep_text', 'run_evaluate', 'scores_text', 'strategy_rows', 'run_strategies', 'run_bench',
+           'usage', 'choose', 'answer', 'deaf', 'main']
 
 # %% ../nbs/12_command_line.ipynb #3f68be0b
 if __name__ == '__main__' and __package__: # `python -m unremix.cli` begins where `unremix` does
@@ -78,12 +78,12 @@ class SharedConfig(TrainConfig):
     "What all rows of a comparison share."
     strategy:tyro.conf.Suppress[str]='simclr' # a comparison has rows in its place
     knobs:tyro.conf.Suppress[Any]=None
-    schedule:tyro.conf.Suppress[Any]=ScheduleConfig()
+    schedule:tyro.conf.Suppress[Any]=field(default_factory=ScheduleConfig)
 
 @dataclass(frozen=True)
 class RowsConfig(CompareConfig):
     "Strategies times seeds."
-    train:tyro.conf.OmitArgPrefixes[SharedConfig]=SharedConfig()
+    train:tyro.conf.OmitArgPrefixes[SharedConfig]=field(default_factory=SharedConfig)
     knobs:tyro.conf.Suppress[Any]=field(default_factory=dict) # read before: see `row_knobs`
 
 @dataclass(frozen=True)
@@ -157,14 +157,24 @@ def with_equals_apart(args:list[str])->list[str]:
 
 
 def ends_first(args:list[str])->list[str]:
-    "`--beta-end 0` as `--ends beta 0`."
+    "`--beta-end 0` as `--ends beta 0`, beside what `--ends` has already."
     ends, rest = [], list(args)
     for i in reversed(range(len(rest)-1)):
         name = rest[i].replace('_', '-')
         if name.startswith('--') and name.endswith('-end'):
-            ends += [name.removeprefix('--').removesuffix('-end').replace('-', '_'), rest[i+1]]
+            ends = [name.removeprefix('--').removesuffix('-end').replace('-', '_'), rest[i+1], *ends]
             del rest[i:i+2]
-    return [*rest, '--ends', *ends] if ends else rest
+    if not ends: return rest
+    if '--ends' not in rest: rest = [*rest, '--ends']
+    at = rest.index('--ends') + 1
+    return [*rest[:at], *ends, *rest[at:]]
+
+
+def schedule_words(schedule:ScheduleConfig)->list[str]:
+    "A schedule as options: tyro would make one option of each knob in a default."
+    ends = [word for knob, end in schedule.ends.items() for word in (f'--{knob}-end', str(end))]
+    jumps = schedule.anneal_steps
+    return ends if jumps is None else [*ends, '--anneal-steps', str(jumps)]
 
 
 OF_COMMAND = {'out', 'preset', 'quick', 'help', 'ends', 'anneal_steps'}
@@ -181,12 +191,14 @@ def check_options(args:list[str], own:set, refuse:Callable[[str], None])->None:
 
 def train_command(args:list[str])->TrainCommand:
     "What `unremix train` is asked; `ValueError` with one sentence if it cannot be."
-    args = ends_first(with_equals_apart(args))
+    args = with_equals_apart(args)
     fields = preset_fields(args, TrainConfig)
     for i in values_after(args, '--strategy'):
         fields['strategy'] = args[i]
         args[i], _ = from_text(args[i])
     config = TrainConfig.of(fields)
+    args = ends_first([*schedule_words(config.schedule), *args])
+    config = dataclasses.replace(config, schedule=ScheduleConfig())
     knobs = {*find(config.strategy).knobs, 'strategy'}
     check_options(args, knobs, lambda name: check_field(config.strategy, name))
     return parse(TrainCommand, args, 'unremix train', config=config)

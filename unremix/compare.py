@@ -38,12 +38,12 @@ OF_A_ROW = 'temperature', 'tau_plus' # what a row may set beside the knobs of it
 class CompareConfig:
     """Strategies times seeds on the same data, order and schedule.
 
-    >>> CompareConfig(TrainConfig.of(dict(optim=OptimConfig(epochs=3))), ('simclr', 'hcl(beta=2)'))
+    >>> CompareConfig(TrainConfig(optim=OptimConfig(epochs=3)), strategies=('simclr', 'hcl(beta=2)'))
     >>> CompareConfig.of({'epochs': 3, 'strategies': ('simclr', 'hcl(beta=2)')}) # the same
 
     Raises `ValueError` for a row that is no strategy, for the same row twice, and as `TrainConfig` does.
     """
-    train:TrainConfig=TrainConfig()   # what all runs share; its strategy is not used
+    train:TrainConfig=field(default_factory=TrainConfig) # what all runs share; its strategy is not used
     knobs:dict[str,Any]=field(default_factory=dict) # for every row that has them; schedules as beta_end
     strategies:tuple[str,...]=('simclr', 'debiased', 'hcl', 'unremix') # rows: strategies, with knobs where they are not the defaults, as in 'hcl(beta=2)'
     reference:str|None=None           # row that the others are compared with; None = the first
@@ -52,8 +52,9 @@ class CompareConfig:
     timed_steps:int=8                 # steps of each row that are timed in turns, 0 or more
 
     def __post_init__(self):
+        object.__setattr__(self, 'knobs', dict(self.knobs)) # the configuration is frozen
         check_compare(self)
-        if self.reference is None: object.__setattr__(self, 'reference', self.strategies[0]) # the configuration is frozen
+        if self.reference is None: object.__setattr__(self, 'reference', self.strategies[0])
 
     @classmethod
     def of(cls, fields:Mapping)->'CompareConfig':
@@ -79,7 +80,7 @@ class CompareConfig:
 
     def as_json(self)->dict:
         "What `config.json` holds."
-        return self.own_fields() | {'train': self.train.as_json(), 'knobs': self.knobs}
+        return self.own_fields() | {'train': self.train.as_json(), 'knobs': dict(self.knobs)}
 
     def usual(self)->dict:
         "The fields of a comparison of which nothing was asked."

@@ -353,9 +353,14 @@ class TrainConfig:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> 'TrainConfig':
-        "A run from a flat table of fields, such as `{'strategy': 'hcl', 'beta': 2.}`."
+        """A run from a flat table of fields, such as `{'strategy': 'hcl', 'beta': 2.}`.
+
+        Of a knob that stands in both places, as in `{'strategy': 'hcl(beta=2)',
+        'beta': 3}`, the one behind the name counts.
+        """
         name, own = from_text(fields.get('strategy', 'simclr'))
-        parts = sorted_out(name, {**fields, **own})
+        fields = {**fields, **own}
+        parts = sorted_out(name, fields)
         made = {group: kind(**parts[group]) for group, kind in GROUPS.items()}
         try:
             knobs = find(name).kind(**parts['knobs'])

@@ -156,13 +156,13 @@ def from_text(text: str) -> tuple[str, dict[str, Any]]:
         return name, {}
     try:
         call = ast.parse(f'f({inside})', mode='eval').body
-        once = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-        if not isinstance(call, ast.Call) or not once or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError  # a call of a call
+        knobs = {str(k.arg): literal(k.value) for k in call.keywords}
+        named = all(k.arg not in (None, 'strategy') for k in call.keywords)
+        if call.args or not named or len(knobs) < len(call.keywords):
             raise ValueError
-        knobs = {k.arg: literal(k.value) for k in call.keywords}
-        if None in knobs or len(knobs) < len(call.keywords):  # stars, or one twice
-            raise ValueError
-        return name, {str(knob): value for knob, value in knobs.items()}
+        return name, knobs
     except (SyntaxError, TypeError, ValueError):
         require(False, 'strategy', what, text)
         raise
@@ -174,11 +174,11 @@ def perhaps(word: str, words: Iterable[str]) -> str:
     return f'; perhaps {close[0]}' if close else ''
 
 
-def check_knob(name: str, knob: str, also: Iterable[str] = ()) -> None:
-    "Raise `ValueError` unless the strategy has this knob; `also` may be meant as well."
+def check_knob(name: str, knob: str) -> None:
+    "Raise `ValueError` unless the strategy has this knob."
     has = find(name).knobs
     if knob in has:
         return
     its = ', '.join(has) or 'none'
-    hint = perhaps(knob, [*has, *also])
+    hint = perhaps(knob, has)
     raise ValueError(f'{knob} is no knob of {name}, which has {its}{hint}')

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['NOT_OF_THE_RUN', 'LEFT_OPEN', 'HELD', 'TAKEN', 'FAR', 'EXTRAS', 'write_atomic', 'disk_error', 'write_json', 'plain',
-           'read_json', 'Plain', 'disagreement', 'recorded', 'is_leftover', 'check_folder', 'claim_folder',
-           'FolderInUse', 'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'what_changed',
-           'check_data', 'claim_data', 'cut_log', 'before', 'gather_objects', 'on_first', 'tensors_of',
-           'first_not_finite', 'save_checkpoint', 'load_checkpoint', 'newest_good', 'belongs', 'random_of', 'restore',
-           'code_version']
+           'read_json', 'disagreement', 'recorded', 'is_leftover', 'check_folder', 'claim_folder', 'FolderInUse',
+           'lock', 'holder', 'is_at', 'hold', 'hold_folder', 'require_free', 'what_changed', 'check_data', 'claim_data',
+           'cut_log', 'before', 'gather_objects', 'on_first', 'tensors_of', 'first_not_finite', 'save_checkpoint',
+           'load_checkpoint', 'newest_good', 'belongs', 'random_of', 'restore', 'code_version']
 
 # %% ../nbs/09_run_folder.ipynb #4383f104
 import dataclasses, errno, json, math, os, socket, subprocess, time, uuid, warnings
@@ -75,15 +74,6 @@ def read_json(path:Path)->dict:
 NOT_OF_THE_RUN = 'log_every', 'save_every', 'data_root', 'accelerator', 'devices', 'num_nodes' # how and where, not what
 LEFT_OPEN = {'precision': 'auto'} # asked in this way, whatever was chosen at the start is right
 HELD = 'in_use.json' # while a process works in the folder
-
-
-class Plain:
-    "What the functions of this page ask of a configuration, for a dataclass without groups."
-    def as_json(self)->dict: return dataclasses.asdict(self)
-
-    def fields(self)->dict: return dataclasses.asdict(self)
-
-    def usual(self)->dict: return {f.name: f.default for f in dataclasses.fields(self) if f.default is not dataclasses.MISSING}
 
 
 def disagreement(found:dict, cfg)->dict: # field: (found, wanted)
