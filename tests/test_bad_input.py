@@ -15,7 +15,7 @@ from unremix.contrast import OutsideBatch, views
 from unremix.data import Augment, DatasetMissing, load_dataset
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE
-from unremix.models import ProjectionHead, make_encoder
+from unremix.encoders import ProjectionHead, make_encoder
 from unremix.queue import KeyQueue
 from unremix.unremix import Knobs
 

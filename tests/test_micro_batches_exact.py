@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from unremix.caching import MicroBatches, buffers, random_state, set_random_state, warn_of_batchnorm
+from unremix.gradient_cache import MicroBatches, buffers, random_state, set_random_state, warn_of_batchnorm
 
 CPU, GPU = torch.device('cpu'), torch.device('cuda', 1)
 every_size = pytest.mark.parametrize('size', (1, 2, 3, 7, 10))

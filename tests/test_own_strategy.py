@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unremix.runs import read_json
+from unremix.run_folder import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -127,7 +127,7 @@ def test_one_dataclass_and_one_entry_add_a_strategy(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('settings.ini', 'pytest.ini'):
         shutil.copy(ROOT / name, tmp_path)
-    [page] = (tmp_path / 'nbs').glob('*_hard_negatives.ipynb')
+    [page] = (tmp_path / 'nbs' / 'library').glob('*_hard_negatives.ipynb')
     notebook = json.loads(page.read_text())
     cell = {'cell_type': 'code', 'id': 'added', 'metadata': {}, 'outputs': []}
     cell |= {'execution_count': None, 'source': ADDED.strip().splitlines(keepends=True)}

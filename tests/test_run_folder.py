@@ -7,11 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from configs import run_of
-import unremix.runs, unremix.train
+import unremix.run_folder, unremix.train
 from kills import Job
 from unremix.cli import main
 from unremix.evaluate import evaluate, load_run
-from unremix.runs import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold_folder, read_json,
+from unremix.run_folder import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold_folder, read_json,
                           require_free, write_atomic, write_json)
 from unremix.train import resolve, set_up, stopping, train
 
@@ -45,7 +45,7 @@ def test_how_and_where_are_not_what(field, tmp_path):
     other = cfg.but(dict(**{field: OTHER[field]}))
     assert check_folder(tmp_path, other) == read_json(tmp_path/'result.json')
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
-    assert unremix.runs.belongs(saved, tmp_path, other) is saved
+    assert unremix.run_folder.belongs(saved, tmp_path, other) is saved
 
 
 @pytest.mark.parametrize('field,value', [('lr', .5), ('batch_size', 8), ('micro_batch', 4), ('channels_last', True), ('precision', 'bf16-mixed'), ('gather_distributed', False)])
@@ -55,7 +55,7 @@ def test_what_is_refused_by_both(field, value, tmp_path):
     other = cfg.but(dict(**{field: value}))
     with pytest.raises(ValueError, match=f'holds a run with other settings: {field} '): check_folder(tmp_path, other)
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
-    with pytest.raises(ValueError, match=rf'is of a run with other settings \({field}\)'): unremix.runs.belongs(saved, tmp_path, other)
+    with pytest.raises(ValueError, match=rf'is of a run with other settings \({field}\)'): unremix.run_folder.belongs(saved, tmp_path, other)
 
 
 @pytest.mark.parametrize('fields', [dict(log_every=2), dict(save_every=1), dict(data_root='./d')], ids=str)
@@ -118,7 +118,7 @@ def test_two_starts_one_works(command, tmp_path):
 
 def test_the_lock_dies_with_its_process(tmp_path):
     "SIGKILL leaves the file and not the lock."
-    code = f'import time, sys; from pathlib import Path; from unremix.runs import hold_folder\nwith hold_folder(Path({str(tmp_path/"run")!r})): print("held", flush=True); time.sleep(60)'
+    code = f'import time, sys; from pathlib import Path; from unremix.run_folder import hold_folder\nwith hold_folder(Path({str(tmp_path/"run")!r})): print("held", flush=True); time.sleep(60)'
     process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'held\n'
     with pytest.raises(FolderInUse, match=f'process {process.pid} on'): require_free(tmp_path/'run')
@@ -156,7 +156,7 @@ def test_finished_by_another_meanwhile(tmp_path, monkeypatch):
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def refuse(file): raise OSError(95, 'Operation not supported')
-    monkeypatch.setattr(unremix.runs, 'lock', refuse)
+    monkeypatch.setattr(unremix.run_folder, 'lock', refuse)
     with pytest.warns(UserWarning, match='without locks .*do not start a second process'):
         with hold_folder(tmp_path): pass
 
@@ -168,10 +168,10 @@ def test_windows_locks_a_byte_beyond_the_file(tmp_path, monkeypatch):
     fake = SimpleNamespace(LK_NBLCK=2, locking=lambda fd, mode, n: calls.append((os.lseek(fd, 0, os.SEEK_CUR), mode, n)))
     monkeypatch.setitem(sys.modules, 'msvcrt', fake)
     with open(tmp_path/'x', 'a+b') as f:
-        monkeypatch.setattr(unremix.runs.os, 'name', 'nt')
-        unremix.runs.lock(f)
+        monkeypatch.setattr(unremix.run_folder.os, 'name', 'nt')
+        unremix.run_folder.lock(f)
         monkeypatch.undo()
-    assert calls == [(unremix.runs.FAR, 2, 1)]
+    assert calls == [(unremix.run_folder.FAR, 2, 1)]
 
 
 def test_parts_have_names_of_their_own(tmp_path):
@@ -248,7 +248,7 @@ def test_the_last_good_state_holds_no_nan(where, tmp_path, monkeypatch):
     with pytest.raises(FloatingPointError, match=r".+ is not finite after step 3 \(seen last: lr .*; the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path, progress=False)
     assert not (tmp_path/'result.json').exists()
     run = set_up(cfg)
-    unremix.runs.restore(run, tmp_path/'checkpoint.pt')
+    unremix.run_folder.restore(run, tmp_path/'checkpoint.pt')
     assert first_not_finite(run) is None
 
 

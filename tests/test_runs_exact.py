@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from configs import run_of
 import unremix
-import unremix.runs as R
-from unremix.runs import before, check_folder, claim_folder, code_version, cut_log, load_checkpoint, newest_good, read_json, restore, save_checkpoint, write_atomic, write_json
+import unremix.run_folder as R
+from unremix.run_folder import before, check_folder, claim_folder, code_version, cut_log, load_checkpoint, newest_good, read_json, restore, save_checkpoint, write_atomic, write_json
 
 same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
 

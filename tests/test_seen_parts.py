@@ -19,7 +19,7 @@ from unremix.contrast import views as other_views
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.models import Model, ProjectionHead, Residual, conv, make_encoder
+from unremix.encoders import Model, ProjectionHead, Residual, conv, make_encoder
 from unremix.queue import KeyQueue, follow, slots_of
 from unremix.uncertainty import Indicator, hidden_square
 from unremix.unremix import Knobs, UnReMix, mixture

@@ -21,20 +21,16 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Start': ['which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
-    'Losses': [f'*_{page}' for page in (
-        'contrast', 'info_nce', 'contrastive_loss', 'losses', 'methods', 'statistics', 'row_sums')],
-    'Weightings': [f'*_{page}' for page in (
-        'hard_negatives', 'uncertainty', 'similarity_and_representativeness', 'unremix', 'unremix_selection', 'synthesis')],
-    'Scale': [f'*_{page}' for page in ('blocks', 'gather', 'queue', 'micro_batches')],
-    'Training': [f'*_{page}' for page in (
-        'views', 'image_files', 'encoders', 'config', 'train', 'run_folder', 'evaluate', 'compare', 'controls', 'compare_sweep',
-        'command_line', 'benchmark', 'benchmark_scale')],
-    'Plumbing': [*(f'*_{page}' for page in ('figures', 'arguments', 'registry', 'tiles', 'companions', 'machine')), 'names'],
+    'Losses': ['library/1*', 'library/34_*', 'library/35_*', 'library/36_*'],
+    'Weightings': ['library/2*'],
+    'Scale': [f'library/{page}_*' for page in (30, 31, 32, 37)],
+    'Training': ['library/4[1-9]_*', 'library/5*', 'library/6*'],
+    'Plumbing': ['library/0*', 'library/33_*', 'library/40_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 
 def page_name(path):
-    "Address without suffix; `03_hard_negatives.ipynb` is `hard_negatives`, as in nbdev's own links."
+    "Address without suffix; `library/20_hard_negatives.ipynb` is `library/hard_negatives`, as in nbdev's own links."
     return re.sub(r'(^|/)\d+_', r'\1', re.sub(r'\.(ipynb|md)$', '', str(path)))
 
 def names_in(node):

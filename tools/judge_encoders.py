@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from unremix.contrast import compare, equal, from_views, places, views
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
-from unremix.runs import code_version
+from unremix.run_folder import code_version
 from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_candidates
 from unremix.sweep import read_lines
 from unremix.train import set_up

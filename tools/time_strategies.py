@@ -9,7 +9,7 @@ import json, platform, statistics, sys
 import torch
 from unremix.compare import time_steps
 from unremix.config import TrainConfig
-from unremix.runs import code_version
+from unremix.run_folder import code_version
 from unremix.train import resolve
 
 STRATEGIES = { # name: fields

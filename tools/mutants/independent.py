@@ -676,7 +676,7 @@ SELECTION = of('selection.py', PARTS,
         "the double placebo's representativeness",
     ))
 
-MODELS = of('models.py', PARTS,
+MODELS = of('encoders.py', PARTS,
     ("size, stride, size//2, bias=False)", "size, stride, 0, bias=False)", 'padding'),
     ("size//2, bias=False)", "size//2)", 'a bias before BatchNorm'),
     ("x[:,:,::2,::2], (0", "x[:,:,1::2,1::2], (0", 'which pixels the shortcut takes'),
@@ -790,7 +790,7 @@ DATA = of('data.py', 'tests/test_data_exact.py tests/test_seen_parts.py',
     ("clamp_min(1e-3)", "clamp_min(.5)", 'dark images are normalised'),
     ("(x.float()/255 - self.mean)/self.std", "x.float()/255 - self.mean", 'what evaluation sees is normalised'))
 
-RUNS = of('runs.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
+RUNS = of('run_folder.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
     ("f.flush()\n            os.fsync(f.fileno())", "f.flush()", 'a power cut leaves whole files'),
     ("if keep and path.exists(): os.replace(path, keep)", "", 'the checkpoint before is kept'),
     ("return value if math.isfinite(value) else None", "return value", 'json without NaN'),

@@ -461,7 +461,7 @@ MUTANTS = [
             'placebo-u would be placebo-ur',
         )),
 
-    *of('caching.py', MICRO,
+    *of('gradient_cache.py', MICRO,
         ("torch.get_rng_state(), torch.cuda.get_rng_state(device) if", "torch.get_rng_state(), torch.cuda.get_rng_state() if", "another GPU's generator"),
         ("torch.cuda.get_rng_state(device) if device.type == 'cuda' else None", "None", 'dropout on a GPU would drop other units in the second pass'),
         ("device.type == 'cuda' and state[1] is not None", "state[1] is not None", 'a run from a GPU could not go on without one'),
