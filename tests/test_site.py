@@ -153,7 +153,7 @@ def test_page_works(visit, site, name):
     assert not too_wide(page)
 
 @pytest.mark.parametrize('words,expected', [('temperature', 'glossary.html'), ('false negative', 'tutorials/false_negatives.html'),
-                                            ('HCLLoss', 'losses.html')])
+                                            ('HCLLoss', 'library/losses.html')])
 def test_search_finds_the_page(visit, words, expected):
     page = visit('index.html')
     page.keyboard.press('/')  # the search field, without a mouse

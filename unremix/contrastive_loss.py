@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Weights', 'Synthesis', 'Watch', 'prepared_by', 'Composed', 'apply_loss', 'check_returned', 'averages_one',
-           'LearnedTemperature', 'rule_of', 'sides', 'extras_of', 'value_of', 'reduced', 'with_statistics',
-           'check_parts', 'check_settings', 'check_draws', 'check_sense', 'short', 'differing', 'ContrastiveLoss']
+           'LearnedTemperature', 'rule_of', 'sides', 'extras_of', 'value_of', 'reduced', 'pairs_once',
+           'losses_of_pairs', 'statistics_alone', 'with_statistics', 'check_parts', 'check_settings', 'check_draws',
+           'check_sense', 'short', 'differing', 'ContrastiveLoss']
 
 # %% ../nbs/library/34_contrastive_loss.ipynb #51ffa17c
 import inspect
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from .arguments import as_number, check_switches, is_number, is_one_of, is_whole
 from .arguments import require, shape_of
-from .blocks import REDUCTIONS, in_blocks, uncompiled
+from .blocks import REDUCTIONS, in_blocks, losses_in_blocks, uncompiled
 from .companions import batch_of, check_companions, check_views, reads_of
 from .companions import with_extras
 from .contrast import Comparison, Contrast, Embeddings, Filled, OutsideBatch
@@ -28,6 +29,8 @@ from .contrast import full_precision, stack, views, views_of_batch, with_prepare
 from .gather import gathered, rank_and_size, warn_alone
 from .hard_negatives import uniform
 from .info_nce import InfoNCE
+from .pairs_once import Pairs, by_whole_matrix, number_of_negatives
+from .pairs_once import pairs_of, sums_of_pairs
 from .queue import KeyQueue, slots_of
 from .statistics import Loss, Mean, means, statistics
 
@@ -210,6 +213,44 @@ def reduced(
     return blocks(comparison, losses_of, int(chunk_size), reduction, parameters)
 
 
+def pairs_once(
+    method: Composed,
+    comparison: Comparison,
+    chunk_size: int | None,
+) -> Pairs | None:
+    "How to compute the loss from half of the matrix; None if that is not possible."
+    if method.synthesis is not None or type(method.loss) is not InfoNCE:
+        return None
+    prepared = method.prepared.get('weights')
+    return pairs_of(comparison, method.weights, prepared, keep=chunk_size is None)
+
+
+def losses_of_pairs(method: Composed, comparison: Comparison, p: Pairs) -> Tensor:
+    "(a) losses, with every pair computed once."
+    loss = method.loss
+    assert isinstance(loss, InfoNCE)
+    z, prepared = comparison.candidates.z, method.prepared.get('weights')
+    k = number_of_negatives(p, z.detach())
+    whole = by_whole_matrix(comparison, method.weights, prepared)
+    sums = sums_of_pairs(p, z, k, whole)
+    count, _ = p.views_of
+    number = torch.full_like(k, count - 1)
+    return loss.of_sums(sums, number, k.log(), comparison.temperature)
+
+
+def statistics_alone(method: Composed, comparison: Comparison) -> dict[str, Tensor]:
+    "Statistics of all anchors, some at a time and without gradient."
+    seen: list[dict[str, Mean]] = []
+
+    def losses_of(c: Contrast) -> Tensor:
+        losses, c, log_w = method(c)
+        seen.append(statistics(c, log_w, method.loss))
+        return losses
+
+    losses_in_blocks(comparison, len(comparison.anchors), losses_of)
+    return means(seen)
+
+
 def with_statistics(
     method: Composed,
     comparison: Comparison,
@@ -315,11 +356,13 @@ class ContrastiveLoss(nn.Module):
         reduction: str = 'mean',  # 'mean', 'sum' or 'none' (by view, then by row)
         chunk_size: int | None = None,  # anchors at a time, 1 or more; None: all
         gather_distributed: bool = False,  # candidates of all processes
+        pairs_once: bool = True,  # where possible: half of the matrix is enough
     ) -> None:
         super().__init__()
         self.weights, self.pairs, self.synthesis = weights, pairs, synthesis
         self.loss, self.temperature, self.reduction = loss, temperature, reduction
         self.chunk_size, self.gather_distributed = chunk_size, gather_distributed
+        self.pairs_once = pairs_once
         self.check()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -336,6 +379,7 @@ class ContrastiveLoss(nn.Module):
         check_parts(self.weights, self.pairs, self.synthesis, self.loss)
         check_settings(self.temperature, self.reduction, self.chunk_size)
         check_switches(gather_distributed=self.gather_distributed)
+        check_switches(pairs_once=self.pairs_once)
         check_draws(self.weights, self.reduction, self.chunk_size)
 
     def extra_repr(self) -> str:
@@ -441,6 +485,13 @@ class ContrastiveLoss(nn.Module):
                 true_labels=true_labels if return_stats else None,
             )
             method = self.composed().prepare(comparison)
+            p = self.pairs_once and pairs_once(method, comparison, self.chunk_size)
+            if p:
+                losses = losses_of_pairs(method, comparison, p)
+                loss = REDUCTIONS[self.reduction](losses)
+                if not return_stats:
+                    return loss
+                return loss, statistics_alone(method, comparison)
             how = self.reduction, self.chunk_size, self.learned()
             if not return_stats:
                 return reduced(method, comparison, *how)

@@ -54,6 +54,7 @@ class NTXentLoss(ContrastiveLoss):
         reduction: str = 'mean',
         chunk_size: int | None = None,
         gather_distributed: bool = False,
+        pairs_once: bool = True,
     ) -> None:
         super().__init__(
             uniform,
@@ -62,6 +63,7 @@ class NTXentLoss(ContrastiveLoss):
             reduction=reduction,
             chunk_size=chunk_size,
             gather_distributed=gather_distributed,
+            pairs_once=pairs_once,
         )
 
 
@@ -85,6 +87,7 @@ class DebiasedNTXentLoss(ContrastiveLoss):
         reduction: str = 'mean',
         chunk_size: int | None = None,
         gather_distributed: bool = False,
+        pairs_once: bool = True,
     ) -> None:
         super().__init__(
             uniform,
@@ -94,6 +97,7 @@ class DebiasedNTXentLoss(ContrastiveLoss):
             reduction=reduction,
             chunk_size=chunk_size,
             gather_distributed=gather_distributed,
+            pairs_once=pairs_once,
         )
 
 
@@ -121,6 +125,7 @@ class HCLLoss(ContrastiveLoss):
         reduction: str = 'mean',
         chunk_size: int | None = None,
         gather_distributed: bool = False,
+        pairs_once: bool = True,
     ) -> None:
         check_switches(detach_weights=detach_weights)
         super().__init__(
@@ -131,6 +136,7 @@ class HCLLoss(ContrastiveLoss):
             reduction=reduction,
             chunk_size=chunk_size,
             gather_distributed=gather_distributed,
+            pairs_once=pairs_once,
         )
 
 # %% ../nbs/library/35_losses.ipynb #0ef7514e
@@ -179,6 +185,7 @@ class UnReMixLoss(ContrastiveLoss):
         reduction: str = 'mean',
         chunk_size: int | None = None,
         gather_distributed: bool = False,
+        pairs_once: bool = True,
     ) -> None:
         check_switches(detach_weights=detach_weights)
         weights = UnReMix(
@@ -202,4 +209,5 @@ class UnReMixLoss(ContrastiveLoss):
             reduction=reduction,
             chunk_size=chunk_size,
             gather_distributed=gather_distributed,
+            pairs_once=pairs_once,
         )

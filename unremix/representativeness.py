@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISTANCES', 'similarity', 'is_plain', 'over_other_samples', 'CosineSums', 'prepare_cosine', 'over_negatives',
-           'mean_cosine_distance', 'distances', 'Everybody', 'prepare_euclidean', 'to_other_samples', 'parts_of',
-           'to_negatives', 'mean_euclidean_distance', 'Distance', 'check_distance', 'prepare_distance',
+           'mean_cosine_distance', 'as_product', 'distances', 'Everybody', 'prepare_euclidean', 'to_other_samples',
+           'parts_of', 'to_negatives', 'mean_euclidean_distance', 'Distance', 'check_distance', 'prepare_distance',
            'representativeness']
 
 # %% ../nbs/library/22_representativeness.ipynb #a853779c
@@ -74,6 +74,22 @@ def mean_cosine_distance(c: Contrast, sums: CosineSums) -> Tensor:  # (a n) in [
     total = torch.addmm(constant, -sum_c, sums.shifted.c.T)
     total.addcmul_(k, sums.shifted.o)  # constants: in place is safe, and saves a matrix
     return torch.where(k > 1, total.div_((k - 1).clamp_min(1)), 1.0)
+
+
+def as_product(
+    sums: CosineSums,  # of a plain batch
+    views_of: tuple[int, int],  # number of views, number of samples
+) -> tuple[Tensor, Tensor]:  # (n d+1) of the anchors, (n d+1) of the candidates
+    "`mean_cosine_distance` is their inner product, up to a constant of the anchor."
+    assert sums.others is not None
+    count, samples = views_of
+    k = count * (samples - 1)
+    c, o = sums.shifted
+    of_others = sums.others.c.repeat(count, 1)
+    one = torch.ones_like(o)[:, None]
+    anchors = torch.cat([-of_others, one], 1) / (k - 1)
+    candidates = torch.cat([c, (k * o - sums.itself)[:, None]], 1)
+    return anchors, candidates
 
 # %% ../nbs/library/22_representativeness.ipynb #bcda0e69
 def distances(e: Embeddings, rows: Index) -> Tensor:  # (r n)

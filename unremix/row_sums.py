@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Four', 'sum_and_share', 'Sums', 'sums_and_share', 'tile_by_tile', 'gradient', 'gradient_tile_by_tile',
-           'through_shares', 'by_tables', 'only_negatives', 'negatives_and_share', 'by_columns', 'row_sums']
+           'through_shares', 'by_tables', 'only_negatives', 'negatives_and_share', 'of_columns', 'by_columns',
+           'row_sums']
 
 # %% ../nbs/library/12_row_sums.ipynb #60e58690
 import math
@@ -253,15 +254,22 @@ class _PickedSumsEager(_PickedSums):
         return total, logits.gather(1, positive_at), moved - share * total[:, None]
 
 # %% ../nbs/library/12_row_sums.ipynb #006c6671
+def of_columns(
+    log_negatives: Tensor,  # (a)
+    own: Tensor,  # (a p) logits of the positives
+) -> Sums:
+    if own.shape[1] == 1:
+        return Sums(own[:, 0], log_negatives, own[:, 0])
+    number = max(own.shape[1], 1)
+    return Sums(own.logsumexp(1), log_negatives, own.sum(1) / number)
+
+
 def by_columns(c: Contrast, log_w: Tensor, positive_at: Tensor) -> Sums:
     "Sums of a contrast of which the columns of the positives are known."
     function = _PickedSums if torch.compiler.is_compiling() else _PickedSumsEager
     tables = positive_at, c.others_at, c.negative
     log_negatives, own, _ = function.apply(c.logits, log_w, *tables)
-    if own.shape[1] == 1:
-        return Sums(own[:, 0], log_negatives, own[:, 0])
-    number = max(own.shape[1], 1)
-    return Sums(own.logsumexp(1), log_negatives, own.sum(1) / number)
+    return of_columns(log_negatives, own)
 
 
 def row_sums(c: Contrast, log_w: Tensor) -> Sums:  # (a n) log weights
