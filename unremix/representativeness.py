@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from .arguments import is_one_of, require
-from .contrast import Contrast, Embeddings, Index, Rule, views
+from .contrast import Contrast
+from .embeddings import Embeddings, Index
+from .pseudo_task import Centred, centred, per_candidate
+from .rules import Rule, views
 from .tiles import rows_at_once, slices
-from .uncertainty import Centred, Indicator, centred, per_candidate
+from .uncertainty import Indicator
 
 # %% ../nbs/library/24_representativeness.ipynb #110779e4
 def similarity(c: Contrast) -> Indicator:  # (a n) in [−1, 1]

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrast import Contrast, detached, equal
+from .contrast import Contrast, detached
 from .info_nce import InfoNCE, mean_over
+from .rules import equal
 from .tiles import count
 
 # %% ../nbs/library/28_statistics.ipynb #338fbcbf

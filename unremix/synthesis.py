@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import is_whole, require
-from .contrast import Contrast, Embeddings, Rule, full_precision, places
-from .contrast import prepared_for, with_prepared
+from .contrast import Contrast, prepared_for, with_prepared
+from .embeddings import Embeddings, full_precision, places
+from .rules import Rule
 
 # %% ../nbs/library/27_synthesis.ipynb #d5a32b37
 def with_synthetic(c: Contrast, z: Tensor) -> Contrast:  # z: (a s d) of any norm

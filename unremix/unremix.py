@@ -21,16 +21,18 @@ from torch import Tensor
 
 from .arguments import are_numbers, as_number, check_switches, is_one_of
 from .arguments import is_whole, require
-from .contrast import Contrast, Embeddings, Rule, detached, full_precision, part
-from .contrast import places, prepared_for, with_fields, with_prepared
+from .contrast import Contrast, detached, part, prepared_for, with_prepared
+from .embeddings import Embeddings, full_precision, places
 from .hard_negatives import check_beta, log_share, mean_one
+from .pseudo_task import Centred, centred
 from .registry import strategy
 from .representativeness import check_distance, prepare_distance
 from .representativeness import representativeness, similarity
+from .rules import Rule, with_fields
 from .synthesis import beside_average, without_synthetic
 from .tiles import is_transformed, rows_at_once, slices
-from .uncertainty import Centred, Indicator, centred, check_uncertainty
-from .uncertainty import prepare_uncertainty, uncertainty
+from .uncertainty import Indicator, check_uncertainty, prepare_uncertainty
+from .uncertainty import uncertainty
 
 _all_ = ['uncertainty', 'similarity', 'representativeness', 'Indicator']
 
