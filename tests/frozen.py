@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from unremix import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.contrast import OutsideBatch, views
 from unremix.queue import KeyQueue
+from unremix.rules import OutsideBatch, views
 
 FILE = Path(__file__).with_name('frozen.json')
 B, D, F, M = 5, 4, 3, 4 # images, dimensions, hidden inputs, explicit negatives

@@ -16,9 +16,9 @@ from torch.testing import assert_close
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
 from unremix.arguments import shape_of
-from unremix.contrast import views
 from unremix.hard_negatives import HCL, uniform
 from unremix.queue import KeyQueue
+from unremix.rules import views
 
 b, d = 4, 8
 z1, z2 = torch.randn(2, b, d, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ import torch
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
 from unremix.bench import BenchConfig
-from unremix.contrast import OutsideBatch, views
+from unremix.rules import OutsideBatch, views
 from unremix.data import Augment, DatasetMissing, load_dataset
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE

@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 from test_weightings import LOSSES, tau_plus, third_view, views
 from unremix import ContrastiveLoss, LearnedTemperature, NTXentLoss, UnReMixLoss
-from unremix.contrast import across, supervised
-from unremix.contrast import views as usual
 from unremix.hard_negatives import HCL, log_share, mean_one
 from unremix.queue import KeyQueue
+from unremix.rules import across, supervised
+from unremix.rules import views as usual
 from unremix.synthesis import MoCHi
 
 ATTACHED = dict(detach_weights=False)

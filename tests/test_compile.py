@@ -16,9 +16,9 @@ from torch.testing import assert_close
 from test_weightings import LOSSES, farther_samples, tau_plus, third_view, views
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.contrast import across, supervised
 from unremix.hard_negatives import HCL
 from unremix.queue import KeyQueue
+from unremix.rules import across, supervised
 from unremix.synthesis import MoCHi
 
 (z1, z2), hidden = views(dtype=torch.float32)

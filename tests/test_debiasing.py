@@ -15,11 +15,12 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMix, UnReMixLoss
-from unremix.contrast import OutsideBatch, across, compare, from_views, supervised
-from unremix.contrast import views
+from unremix.contrast import compare
 from unremix.contrastive_loss import averages_one
+from unremix.embeddings import from_views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE
+from unremix.rules import OutsideBatch, across, supervised, views
 from unremix.statistics import means, statistics
 
 b, d = 5, 6

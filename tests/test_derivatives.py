@@ -14,12 +14,13 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMixLoss
-from unremix.contrast import OutsideBatch, across, compare, from_views, supervised
-from unremix.contrast import views
+from unremix.contrast import compare
+from unremix.embeddings import from_views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.queue import KeyQueue
 from unremix.row_sums import row_sums
+from unremix.rules import OutsideBatch, across, supervised, views
 
 b, d = 3, 4
 SIMILARITY = dict(mix=(0, 1, 0), detach_weights=False)

@@ -11,8 +11,10 @@ import torch
 from torch.testing import assert_close
 
 from unremix import HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.contrast import EMPTY, MEMORY, Filled, OutsideBatch, Without, across
-from unremix.contrast import compare, embed, equal, from_views, stack, supervised, views
+from unremix.embeddings import EMPTY, MEMORY, embed, from_views, stack
+from unremix.rules import Filled, OutsideBatch, Without, across, equal, supervised
+from unremix.rules import views
+from unremix.contrast import compare
 from unremix.queue import KeyQueue, slots_of
 from unremix.controls import OracleLoss
 

@@ -15,11 +15,13 @@ from torch import nn
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMixLoss
-from unremix.contrast import compare, from_views, supervised, unit_norm, views
+from unremix.contrast import compare
 from unremix.contrastive_loss import short
+from unremix.embeddings import from_views, unit_norm
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, debias, decoupled
 from unremix.queue import KeyQueue
+from unremix.rules import supervised, views
 from unremix.statistics import means, statistics
 from unremix.uncertainty import UNCERTAINTIES
 from unremix.unremix import NORMALIZERS

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentLoss
 from unremix import UnReMixLoss, pairs_once
-from unremix.contrast import OutsideBatch, across, supervised, views
+from unremix.rules import OutsideBatch, across, supervised, views
 from unremix.contrastive_loss import LearnedTemperature
 from unremix.controls import Placebo
 from unremix.hard_negatives import HCL, Uniform, uniform
@@ -259,7 +259,7 @@ def test_gradient_twice_and_not_at_all():
 def test_a_view_changed_in_place_is_noticed():
     z = [2 * x for x in batch()]
     loss = NTXentLoss()
-    from unremix.contrast import from_views
+    from unremix.embeddings import from_views
 
     e = from_views(z)
     c = loss.comparison(*z)

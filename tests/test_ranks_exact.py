@@ -11,12 +11,13 @@ from torch.testing import assert_close
 from threads import Threads
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, KeyQueue
 from unremix import NTXentLoss, OutsideBatch, UnReMixLoss, Without
-from unremix.contrast import EMPTY, IDS, MEMORY, UNKNOWN, Comparison, Embeddings
-from unremix.contrast import compare, embed, from_views, places, prepared_for
-from unremix.contrast import stack, views
+from unremix.contrast import Comparison, compare, prepared_for
+from unremix.embeddings import EMPTY, IDS, MEMORY, UNKNOWN, Embeddings, embed
+from unremix.embeddings import from_views, places, stack
 from unremix.gather import Shared, all_gather, all_sum, gather_cost, gathered
 from unremix.gather import in_order, rank_and_size, require_alike, warn_alone
 from unremix.queue import slots_of
+from unremix.rules import views
 
 SIZES = 2, 3
 every_size = pytest.mark.parametrize('size', SIZES)

@@ -11,7 +11,7 @@ import frozen
 from seam import blocks, methods
 from seam.unremix_weights import UnReMix
 
-from unremix import contrast as seam
+from unremix import embeddings, rules
 from unremix.info_nce import InfoNCE
 from unremix.queue import NO_ID
 from unremix.queue import QUEUE_IDS as IDS
@@ -44,29 +44,29 @@ def comparison_of(method, temperature, pairing, z1, z2, given):
     labels, copies = given.get('labels'), given.get('sample_ids')
     hidden = given.get('hidden')
     keys = z2 if queue is None else z2.detach()
-    candidates = seam.from_views([z1, keys], hidden and list(hidden), labels, copies)
-    anchors, rule = candidates, seam.views
+    candidates = embeddings.from_views([z1, keys], hidden and list(hidden), labels, copies)
+    anchors, rule = candidates, rules.views
     if 'negatives' in given:
-        candidates = seam.stack(candidates, seam.embed(given['negatives']))
+        candidates = embeddings.stack(candidates, embeddings.embed(given['negatives']))
     if queue is not None:
         anchors = candidates[: len(z1)]
         filled = torch.arange(queue.size) < queue.valid
-        view = torch.where(filled, seam.MEMORY, seam.EMPTY)
+        view = torch.where(filled, embeddings.MEMORY, embeddings.EMPTY)
         copy = queue.ids[IDS.index('sample_ids')]
-        copy = copy.masked_fill(copy == NO_ID, seam.UNKNOWN)
-        slots = seam.embed(queue.z, view=view, copy=copy)
+        copy = copy.masked_fill(copy == NO_ID, embeddings.UNKNOWN)
+        slots = embeddings.embed(queue.z, view=view, copy=copy)
         norm = queue.norm.masked_fill(
             queue.norm == 0, torch.inf
         )  # raw norms, not of the slots
         slots = replace(slots, extra={'norm': norm})
-        candidates = seam.stack(candidates, slots)
-        rule = seam.Filled(seam.OutsideBatch(rule))
+        candidates = embeddings.stack(candidates, slots)
+        rule = rules.Filled(rules.OutsideBatch(rule))
     if pairing == 'only negatives':
-        rule = seam.OutsideBatch(rule)
+        rule = rules.OutsideBatch(rule)
     if labels is not None:
-        rule = seam.Without(rule, 'label')
+        rule = rules.Without(rule, 'label')
     if copies is not None:
-        rule = seam.Without(rule, 'copy')
+        rule = rules.Without(rule, 'copy')
     return blocks.compare(anchors, candidates, method, rule, temperature)
 
 

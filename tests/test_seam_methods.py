@@ -12,7 +12,8 @@ from seam import blocks, methods
 from seam.relatives import MoCHi, Transport
 from seam.unremix_weights import UnReMix
 
-from unremix import contrast as seam
+from unremix import embeddings, rules
+from unremix.contrast import compare, detached
 from unremix.info_nce import InfoNCE, decoupled
 
 T = 0.3
@@ -58,61 +59,63 @@ def supcon(z, sample, label):
 )
 def test_several_positives_are_supcon(labels, positives):
     z = unit(12, 4)
-    e = seam.from_views(list(z.chunk(2)), labels=torch.tensor(labels))
-    assert (seam.supervised(e, e).positive.sum(1) == positives).all()
+    e = embeddings.from_views(list(z.chunk(2)), labels=torch.tensor(labels))
+    assert (rules.supervised(e, e).positive.sum(1) == positives).all()
     expected = supcon(z, e.sample, e.label)
-    assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
+    assert_close(losses(e, e, rules.supervised), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_two_positives():
     "A third view makes two positives; unequal classes make unequal numbers of them."
     z = unit(12, 4)
     labels = torch.tensor([0, 0, -1, 3])
-    e = seam.from_views(list(z.chunk(3)), labels=labels)
-    assert seam.supervised(e, e).positive.sum(1).unique().tolist() == [2, 5]
+    e = embeddings.from_views(list(z.chunk(3)), labels=labels)
+    assert rules.supervised(e, e).positive.sum(1).unique().tolist() == [2, 5]
     expected = supcon(z, e.sample, e.label)
-    assert_close(losses(e, e, seam.supervised), expected, rtol=1e-10, atol=1e-10)
+    assert_close(losses(e, e, rules.supervised), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize('count', [2, 3, 4])
 def test_more_views(count):
     z = unit(5 * count, 4)
-    e = seam.from_views(list(z.chunk(count)))
+    e = embeddings.from_views(list(z.chunk(count)))
     expected = supcon(z, e.sample, e.label)
-    assert_close(losses(e, e, seam.views), expected, rtol=1e-10, atol=1e-10)
+    assert_close(losses(e, e, rules.views), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_clip_in_one_call():
     image, text = unit(2, 6, 4)
-    e = seam.from_views([image, text])
+    e = embeddings.from_views([image, text])
     logits, answer = image @ text.T / T, torch.arange(6)
     expected = [
         F.cross_entropy(x, answer, reduction='none') for x in (logits, logits.T)
     ]
-    assert_close(losses(e, e, seam.across), torch.cat(expected), rtol=1e-10, atol=1e-10)
+    assert_close(
+        losses(e, e, rules.across), torch.cat(expected), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_queries_and_documents_with_mined_negatives():
     query, document = unit(2, 6, 4)
     mined = unit(9, 4, seed=1)
-    e = seam.from_views([query, document])
-    candidates = seam.stack(e, seam.embed(mined))
+    e = embeddings.from_views([query, document])
+    candidates = embeddings.stack(e, embeddings.embed(mined))
     logits = query @ torch.cat([document, mined]).T / T
     expected = F.cross_entropy(logits, torch.arange(6), reduction='none')
     assert_close(
-        losses(e[:6], candidates, seam.across), expected, rtol=1e-10, atol=1e-10
+        losses(e[:6], candidates, rules.across), expected, rtol=1e-10, atol=1e-10
     )
 
 
 def test_queue_and_batch():
     query, key = unit(2, 6, 4)
     queue = unit(5, 4, seed=1)
-    e = seam.from_views([query, key])
-    view = torch.tensor([seam.MEMORY] * 3 + [seam.EMPTY] * 2)
-    candidates = seam.stack(e, seam.embed(queue, view=view))
+    e = embeddings.from_views([query, key])
+    view = torch.tensor([embeddings.MEMORY] * 3 + [embeddings.EMPTY] * 2)
+    candidates = embeddings.stack(e, embeddings.embed(queue, view=view))
     logits = query @ torch.cat([key, queue[:3]]).T / T
     expected = F.cross_entropy(logits, torch.arange(6), reduction='none')
-    found = losses(e[:6], candidates, seam.Filled(seam.across))
+    found = losses(e[:6], candidates, rules.Filled(rules.across))
     assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -121,7 +124,7 @@ def test_own_mask():
     positive = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) > 0.6
     positive.fill_diagonal_(False)[:, 0] = torch.arange(8) > 0
     negative = ~positive & ~torch.eye(8, dtype=torch.bool)
-    e = seam.embed(z)
+    e = embeddings.embed(z)
     found = losses(e, e, lambda anchors, candidates: (positive, negative))
     logits = z @ z.T / T
     log_p = (
@@ -134,21 +137,21 @@ def test_own_mask():
 
 
 def test_temperature_that_learns():
-    e = seam.from_views(list(unit(2, 6, 4)))
+    e = embeddings.from_views(list(unit(2, 6, 4)))
     log_t = torch.tensor(math.log(T), dtype=torch.float64, requires_grad=True)
     hcl = methods.Method(methods.HCL(), loss=InfoNCE(0.1))
 
     def loss(log_t):
-        return losses(e, e, seam.views, hcl, log_t.exp()).mean()
+        return losses(e, e, rules.views, hcl, log_t.exp()).mean()
 
     assert torch.autograd.gradcheck(loss, (log_t,))
-    assert_close(loss(log_t), losses(e, e, seam.views, hcl, T).mean())
+    assert_close(loss(log_t), losses(e, e, rules.views, hcl, T).mean())
 
 
 def test_decoupled():
     z = unit(12, 4)
-    e = seam.from_views(list(z.chunk(2)))
-    found = losses(e, e, seam.views, methods.Method(loss=decoupled))
+    e = embeddings.from_views(list(z.chunk(2)))
+    found = losses(e, e, rules.views, methods.Method(loss=decoupled))
     logits = z @ z.T / T
     for i in range(12):
         others = [logits[i, j] for j in range(12) if j % 6 != i % 6]
@@ -158,8 +161,10 @@ def test_decoupled():
 
 def test_debiasing_of_any_weights_and_several_positives():
     "Chuang et al. 2020, eq. 7, with loops; weights that do not average 1."
-    e = seam.from_views(list(unit(12, 4).chunk(3)), labels=torch.tensor([0, 0, 1, 2]))
-    c = seam.compare(e, e, seam.supervised, T)
+    e = embeddings.from_views(
+        list(unit(12, 4).chunk(3)), labels=torch.tensor([0, 0, 1, 2])
+    )
+    c = compare(e, e, rules.supervised, T)
     log_w = numbers(12, 12, seed=3)
     found = InfoNCE(tau_plus=0.2)(c, log_w)
     for i in range(12):
@@ -180,9 +185,9 @@ def test_debiasing_of_any_weights_and_several_positives():
 def test_without_negatives_positives_share(count, tau_plus):
     "One sample: nothing to tell apart, and several positives are to be equally near."
     z = numbers(count, 4).requires_grad_()
-    e = seam.from_views(list(z[:, None]))
+    e = embeddings.from_views(list(z[:, None]))
     method = methods.Method(loss=InfoNCE(tau_plus))
-    found = losses(e, e, seam.views, method)
+    found = losses(e, e, rules.views, method)
     logits = e.z @ e.z.T / T
     others = logits[~torch.eye(count, dtype=torch.bool)].view(count, count - 1)
     assert_close(found, others.logsumexp(1) - others.mean(1))
@@ -205,8 +210,8 @@ def test_blocks_are_the_whole(name, size):
     method = METHODS[name]
 
     def gradient(size=None):
-        e = seam.from_views(list(z))
-        comparison = blocks.compare(e, e, method, seam.views, T)
+        e = embeddings.from_views(list(z))
+        comparison = blocks.compare(e, e, method, rules.views, T)
         if size is None:
             total = methods.per_anchor(method, comparison.contrast())[0].sum()
         else:
@@ -221,9 +226,9 @@ def test_blocks_are_the_whole(name, size):
 
 def test_transport_meets_both_margins():
     "The plan's columns carry equal mass: what the potentials are for."
-    e = seam.from_views(list(unit(2, 6, 4)))
+    e = embeddings.from_views(list(unit(2, 6, 4)))
     transport = Transport(steps=200)
-    comparison = blocks.compare(e, e, METHODS['transport'], seam.views, T)
+    comparison = blocks.compare(e, e, METHODS['transport'], rules.views, T)
     c = replace(comparison.contrast())
     plan = transport(c).exp() / c.k[:, None] / len(c.anchors)
     assert_close(
@@ -235,14 +240,17 @@ def test_transport_meets_both_margins():
 def test_replaced_is_fresh(name):
     method = METHODS[name]
     z = unit(2, 6, 4).requires_grad_()
-    old, new = seam.from_views(list(z)), seam.from_views(list(unit(2, 6, 4, seed=1)))
+    old, new = (
+        embeddings.from_views(list(z)),
+        embeddings.from_views(list(unit(2, 6, 4, seed=1))),
+    )
 
     def contrast(candidates):
-        return blocks.compare(old, candidates, method, seam.views, T).contrast()
+        return blocks.compare(old, candidates, method, rules.views, T).contrast()
 
     fresh = contrast(new)
     replaced = replace(contrast(old), candidates=new, logits=fresh.logits)
     assert_close(method.weights(replaced), method.weights(fresh))
-    assert not seam.detached(contrast(old)).logits.requires_grad
+    assert not detached(contrast(old)).logits.requires_grad
     without = replace(contrast(old), negative=torch.zeros_like(fresh.negative))
     assert (without.k == 0).all()

@@ -11,29 +11,29 @@ from torch.testing import assert_close
 from test_seam_methods import T, numbers, unit
 from unremix import ContrastiveLoss, LearnedTemperature, NTXentLoss, UnReMix
 from unremix import UnReMixLoss, synthesis, tiles
-from unremix import contrast as seam
+from unremix import contrast, embeddings, rules
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.losses import Knob
 from unremix.statistics import means, statistics
 
 # ---------------------------------------------------------------- ids and places
-BATCH = seam.from_views(list(unit(3, 4, 4)))
-OTHER = seam.from_views(list(unit(2, 4, 4, seed=1)))
-KNOWN = seam.embed(unit(2, 4, seed=2), sample=torch.tensor([0, 3]))
-STRANGE = seam.embed(unit(2, 4, seed=2), sample=torch.tensor([50, 51]))
-NAMELESS = seam.embed(unit(2, 4, seed=3))
+BATCH = embeddings.from_views(list(unit(3, 4, 4)))
+OTHER = embeddings.from_views(list(unit(2, 4, 4, seed=1)))
+KNOWN = embeddings.embed(unit(2, 4, seed=2), sample=torch.tensor([0, 3]))
+STRANGE = embeddings.embed(unit(2, 4, seed=2), sample=torch.tensor([50, 51]))
+NAMELESS = embeddings.embed(unit(2, 4, seed=3))
 SOME = torch.tensor([5, 2, 9])
 PLACES = {
     'the batch': (BATCH, BATCH),
-    'further candidates': (BATCH, seam.stack(BATCH, NAMELESS)),
-    'further views of its images': (BATCH, seam.stack(BATCH, KNOWN)),
-    'both': (BATCH, seam.stack(BATCH, NAMELESS, KNOWN)),
-    'two batches': (BATCH, seam.stack(BATCH, OTHER)),
+    'further candidates': (BATCH, embeddings.stack(BATCH, NAMELESS)),
+    'further views of its images': (BATCH, embeddings.stack(BATCH, KNOWN)),
+    'both': (BATCH, embeddings.stack(BATCH, NAMELESS, KNOWN)),
+    'two batches': (BATCH, embeddings.stack(BATCH, OTHER)),
     'some anchors': (BATCH[SOME], BATCH),
     'some candidates': (BATCH, BATCH[SOME]),
     'some of both': (BATCH[:6], BATCH[6:]),
-    'anchors that are no views': (seam.stack(BATCH, STRANGE), BATCH),
+    'anchors that are no views': (embeddings.stack(BATCH, STRANGE), BATCH),
 }
 
 
@@ -42,7 +42,7 @@ def test_places_say_what_ids_say(case):
     anchors, candidates = PLACES[case]
     same = anchors.sample[:, None] == candidates.sample
     other_view = anchors.view[:, None] != candidates.view
-    found = seam.views(anchors, candidates)
+    found = rules.views(anchors, candidates)
     assert found.positive.equal(same & other_view)
     assert found.negative.equal(~same)
     if found.others_at is not None:
@@ -52,41 +52,41 @@ def test_places_say_what_ids_say(case):
 
 
 def test_an_empty_slot_is_no_positive():
-    view = torch.tensor([seam.MEMORY, seam.EMPTY])
-    slots = seam.embed(unit(2, 4), view=view)
+    view = torch.tensor([embeddings.MEMORY, embeddings.EMPTY])
+    slots = embeddings.embed(unit(2, 4), view=view)
 
     def keys_attract(anchors, candidates):
-        is_slot = candidates.view[None] <= seam.MEMORY
+        is_slot = candidates.view[None] <= embeddings.MEMORY
         positive = is_slot.expand(len(anchors), -1)
         return positive, ~positive
 
-    rule = seam.Filled(keys_attract)
-    found = rule(BATCH[:1], seam.stack(BATCH, slots)).positive
+    rule = rules.Filled(keys_attract)
+    found = rule(BATCH[:1], embeddings.stack(BATCH, slots)).positive
     assert found[0, 12:].tolist() == [True, False]
 
 
 def test_columns_stay_while_roles_do():
-    c = seam.compare(BATCH, BATCH)
-    for same in (seam.with_prepared(c, 1), seam.detached(c)):
+    c = contrast.compare(BATCH, BATCH)
+    for same in (contrast.with_prepared(c, 1), contrast.detached(c)):
         assert same.positive_at is c.positive_at and same.others_at is c.others_at
-    some = seam.part(c, slice(2, 7))
+    some = contrast.part(c, slice(2, 7))
     assert some.positive_at.equal(c.positive_at[2:7])
     assert some.others_at.equal(c.others_at[2:7])
-    for x in (c, seam.views(BATCH, BATCH)):
+    for x in (c, rules.views(BATCH, BATCH)):
         assert replace(x).positive_at is None and replace(x).others_at is None
 
 
 def test_what_is_computed_for_each_candidate_is_constant():
     z = numbers(6, 4).requires_grad_()
-    e = seam.embed(z)
+    e = embeddings.embed(z)
     found = e.each(lambda rows: e.z[rows], 4)
     assert found.equal(e.z) and not found.requires_grad
 
 
 def test_a_detached_contrast_holds_no_graph():
     t = torch.tensor(0.5, requires_grad=True)
-    c = seam.compare(BATCH, BATCH, temperature=t)
-    assert not seam.detached(c).cosine.requires_grad
+    c = contrast.compare(BATCH, BATCH, temperature=t)
+    assert not contrast.detached(c).cosine.requires_grad
 
 
 @pytest.mark.parametrize('n', (8, 12, 8 * 255, 8 * 256, 8 * 600))
@@ -99,9 +99,9 @@ def test_cells_are_counted(n):
 
 # ---------------------------------------------------------------- sums
 RULES = {
-    'views': seam.views,
-    'supervised': seam.supervised,
-    'without': seam.Without(seam.views, 'label'),
+    'views': rules.views,
+    'supervised': rules.supervised,
+    'without': rules.Without(rules.views, 'label'),
 }
 every_rule = pytest.mark.parametrize('rule', RULES.values(), ids=RULES)
 
@@ -109,12 +109,12 @@ every_rule = pytest.mark.parametrize('rule', RULES.values(), ids=RULES)
 @every_rule
 @pytest.mark.parametrize('loss', (InfoNCE(), InfoNCE(0.1), decoupled))
 def test_weights_off_the_negatives_are_not_read(rule, loss):
-    e = seam.from_views(list(unit(2, 6, 4)), labels=torch.arange(6) % 4)
+    e = embeddings.from_views(list(unit(2, 6, 4)), labels=torch.arange(6) % 4)
     found = []
     for kept in (True, False):
         z = e.z.clone().requires_grad_()
         moved = replace(e, z=z)
-        c = seam.compare(moved, moved, rule, T)
+        c = contrast.compare(moved, moved, rule, T)
         log_w = numbers(12, 12, seed=1).requires_grad_()
         given = log_w if kept else log_w.masked_fill(~c.negative, -math.inf)
         losses = loss(c, given)
@@ -145,8 +145,8 @@ def test_sums_of_some_anchors_at_a_time(rule, monkeypatch):
 
     def found():
         z = numbers(2, 20, 4).requires_grad_()
-        e = seam.from_views(list(z), labels=torch.arange(20) % 5)
-        c = seam.compare(e, e, rule, T)
+        e = embeddings.from_views(list(z), labels=torch.arange(20) % 5)
+        c = contrast.compare(e, e, rule, T)
         losses = InfoNCE()(c, numbers(40, 40, seed=1))
         return losses.detach(), torch.autograd.grad(losses.square().sum(), z)[0]
 
@@ -266,7 +266,7 @@ class Unlike:
 
     def __call__(self, anchors, candidates):
         alike = anchors.extra['norm'][:, None] == candidates.extra['norm']
-        roles = seam.views(anchors, candidates)
+        roles = rules.views(anchors, candidates)
         return roles.positive, roles.negative & alike
 
 
@@ -291,8 +291,8 @@ def one_way(anchors, candidates):
 
 
 def test_whom_statistics_average():
-    e = seam.from_views(list(unit(2, 6, 4)))
-    c = seam.compare(e, e, one_way)
+    e = embeddings.from_views(list(unit(2, 6, 4)))
+    c = contrast.compare(e, e, one_way)
     found = means([statistics(c, torch.zeros_like(c.logits), InfoNCE())])
     cosine = (e.z @ e.z.T).float()
     assert_close(found['positive_similarity'], cosine[6:, :6].mean())
@@ -319,26 +319,28 @@ def hand_made(c, mochi, draws):
 @pytest.mark.parametrize('seed, hardest', ((1, 3), (5, 3), (1, 11), (1, 64)))
 def test_mixtures_by_hand(seed, hardest):
     "Of at most as many negatives as there are, which are ten."
-    e = seam.from_views(list(unit(2, 6, 4)))
-    c = seam.compare(e, e, seam.views, T)
+    e = embeddings.from_views(list(unit(2, 6, 4)))
+    c = contrast.compare(e, e, rules.views, T)
     mochi = synthesis.MoCHi(hardest=hardest, count=7, seed=seed)
-    draws = mochi.prepare(e, e, seam.views, T)
+    draws = mochi.prepare(e, e, rules.views, T)
     generator = torch.Generator().manual_seed(seed)
     assert_close(torch.stack(draws), torch.rand(3, 12, 7, generator=generator).double())
     more = mochi(c)
     assert_close(more.logits[:, 12:], hand_made(c, mochi, draws))
     assert more.negative[:, 12:].all() and not more.positive[:, 12:].any()
     assert more.synthetic == 7
-    fewer = synthesis.without_synthetic(seam.with_prepared(more, 'prepared'))
+    fewer = synthesis.without_synthetic(contrast.with_prepared(more, 'prepared'))
     assert fewer.logits.equal(c.logits) and fewer.negative.equal(c.negative)
     assert fewer.prepared == 'prepared' and fewer.synthetic == 0
-    moved = synthesis.with_synthetic(seam.with_prepared(c, 'prepared'), e.z[:, None])
+    moved = synthesis.with_synthetic(
+        contrast.with_prepared(c, 'prepared'), e.z[:, None]
+    )
     assert moved.prepared == 'prepared'
 
 
 def test_mixtures_are_constants():
-    e = seam.from_views(list(unit(2, 6, 4).requires_grad_()))
-    c = seam.compare(e, e.detach(), seam.views, T)
+    e = embeddings.from_views(list(unit(2, 6, 4).requires_grad_()))
+    c = contrast.compare(e, e.detach(), rules.views, T)
     z = unit(12, 2, 4).requires_grad_()
     more = synthesis.with_synthetic(c, z).logits.sum()
     assert torch.autograd.grad(more, z, allow_unused=True) == (None,)
@@ -368,8 +370,8 @@ def test_mixtures_in_blocks(name, size):
 
 
 def test_mixtures_weigh_as_much_as_an_average_negative():
-    e = seam.from_views(list(unit(2, 6, 4)))
-    c = seam.compare(e, e, seam.views, T)
+    e = embeddings.from_views(list(unit(2, 6, 4)))
+    c = contrast.compare(e, e, rules.views, T)
     more = synthesis.MoCHi(hardest=3, count=4)(c)
     log_w = UnReMix()(more)
     assert_close(log_w[:, :12], UnReMix()(c))

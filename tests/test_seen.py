@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from unremix import tiles
 from unremix.companions import with_extras
-from unremix.contrast import OutsideBatch, Without, compare, embed, from_views
-from unremix.contrast import places, stack, unit_norm, views
+from unremix.contrast import compare
 from unremix.contrastive_loss import ContrastiveLoss
+from unremix.embeddings import embed, from_views, places, stack, unit_norm
+from unremix.gradient_norm import hidden_square
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE, log_sum
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
+from unremix.pseudo_task import pseudo_logits, pseudo_task
 from unremix.queue import KeyQueue
 from unremix.representativeness import is_plain, representativeness, similarity
 from unremix.row_sums import row_sums
+from unremix.rules import OutsideBatch, Without, views
 from unremix.statistics import heaviest, means, over
-from unremix.uncertainty import hidden_square, prepare_uncertainty, pseudo_logits
-from unremix.uncertainty import pseudo_task, uncertainty
+from unremix.uncertainty import prepare_uncertainty, uncertainty
 from unremix.unremix import Knobs, UnReMix, keep_top
 
 B, D, T = 4, 3, 0.4

@@ -10,12 +10,13 @@ import torch
 from torch.testing import assert_close
 
 from unremix import HCLLoss, UnReMixLoss
-from unremix.contrast import Without, compare, embed, from_views, stack, views
-from unremix.contrast import with_prepared
+from unremix.contrast import compare, with_prepared
 from unremix.contrastive_loss import ContrastiveLoss
+from unremix.embeddings import embed, from_views, stack
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
 from unremix.info_nce import InfoNCE
 from unremix.representativeness import representativeness
+from unremix.rules import Without, views
 from unremix.selection import MEASURES, Placebo, Yardstick, hardness_and_mass
 from unremix.selection import knowledge, rank_profile, shares, swap_candidates, tilt
 from unremix.uncertainty import Indicator, uncertainty

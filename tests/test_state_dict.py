@@ -16,7 +16,7 @@ from configs import run_of
 import unremix.train
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.contrast import OutsideBatch, supervised, views
+from unremix.rules import OutsideBatch, supervised, views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import decoupled
 from unremix.queue import KeyQueue

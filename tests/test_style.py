@@ -70,7 +70,6 @@ LONG = {  # modules over LINES
     'cli',
     'compare',
     'config',
-    'contrast',
     'contrastive_loss',
     'data',
     'image_files',
@@ -79,7 +78,6 @@ LONG = {  # modules over LINES
     'run_folder',
     'sweep',
     'train',
-    'uncertainty',
     'unremix',
 }
 LINES = 250

@@ -13,8 +13,11 @@ import torch
 from torch.testing import assert_close
 
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.contrast import compare, embed, from_views, stack, views
-from unremix.uncertainty import Indicator, gradient_norm
+from unremix.contrast import compare
+from unremix.embeddings import embed, from_views, stack
+from unremix.gradient_norm import gradient_norm
+from unremix.rules import views
+from unremix.uncertainty import Indicator
 from unremix.unremix import Knobs, by_range, by_sum, keep_sample, keep_top, mixture
 
 BARS = dict(sum=by_sum, minmax=by_range)

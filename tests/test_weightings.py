@@ -15,17 +15,17 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix import contrast as seam
+from unremix import contrast, embeddings, rules
 from unremix import registry
-from unremix.contrast import OutsideBatch, across, part, prepared_for, supervised
-from unremix.contrast import with_prepared
+from unremix.rules import OutsideBatch, across, supervised
+from unremix.contrast import part, prepared_for, with_prepared
+from unremix.uncertainty import UNCERTAINTIES
 from unremix.contrastive_loss import prepared_by
 from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.queue import KeyQueue
 from unremix.unremix import NORMALIZERS, UnReMix
-from unremix.uncertainty import UNCERTAINTIES
 
 
 def first_half(c):
@@ -124,9 +124,9 @@ def companions():
         sample_ids=((), dict(sample_ids=torch.tensor([0, 1, 2, 0, 1, 3])), None),
         labels=((), dict(labels=classes), None),
         negatives=((), dict(negatives=z1.flip(1)), None),
-        only_negatives=((), dict(negatives=z1.flip(1)), OutsideBatch(seam.views)),
+        only_negatives=((), dict(negatives=z1.flip(1)), OutsideBatch(rules.views)),
         queue=((), dict(queue=filled_queue(), hidden=hidden), None),
-        everything=((), dict(queue=filled_queue(), negatives=z1.flip(1)), seam.views),
+        everything=((), dict(queue=filled_queue(), negatives=z1.flip(1)), rules.views),
         three_views=((z3,), dict(hidden=(*hidden, h3)), None),
         several_positives=((), dict(labels=classes, hidden=hidden), supervised),
         three_and_several=((z3,), dict(labels=classes), supervised),
@@ -301,14 +301,14 @@ def test_blocks_of_rows_give_the_same_rows(name, given):
 
 def farther_samples(anchors, candidates):
     "An own rule: neighbours in the batch are left out."
-    roles = seam.views(anchors, candidates)
+    roles = rules.views(anchors, candidates)
     distance = (anchors.sample[:, None] - candidates.sample).abs()
     return roles.positive, roles.negative & (distance > 1)
 
 
 def farther_by_replacement(anchors, candidates):
     "The same rule, written as a change of the roles that another rule returned."
-    roles = seam.views(anchors, candidates)
+    roles = rules.views(anchors, candidates)
     _, negative = farther_samples(anchors, candidates)
     if is_dataclass(roles):
         return replace(roles, negative=negative)
@@ -438,15 +438,15 @@ def test_labels_are_read_by_no_weighting():
             assert x.ndim == 0 and x.dtype == torch.float32 and not x.requires_grad
 
 
-@pytest.mark.parametrize('rule', (seam.views, supervised), ids=('views', 'supervised'))
+@pytest.mark.parametrize('rule', (rules.views, supervised), ids=('views', 'supervised'))
 def test_constant_weights_pass_gradcheck(rule):
     (z1, z2), _ = views(b=3)
     generator = torch.Generator().manual_seed(0)
     log_w = torch.randn(6, 6, dtype=torch.float64, generator=generator)
 
     def f(a, b):
-        e = seam.from_views([a, b], labels=torch.tensor([0, 1, 0]))
-        c = seam.compare(e, e, rule, 0.5)
+        e = embeddings.from_views([a, b], labels=torch.tensor([0, 1, 0]))
+        c = contrast.compare(e, e, rule, 0.5)
         return InfoNCE(0.05)(c, log_w.masked_fill(~c.negative, -math.inf))
 
     assert torch.autograd.gradcheck(f, [z1.requires_grad_(), z2.requires_grad_()])

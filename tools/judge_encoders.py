@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from unremix.contrast import compare, equal, from_views, places, views
+from unremix.contrast import compare
+from unremix.embeddings import from_views, places
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
+from unremix.rules import equal, views
 from unremix.run_folder import code_version
 from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_candidates
 from unremix.sweep import read_lines

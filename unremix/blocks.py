@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .contrast import Comparison, Contrast, Embeddings, compare, full_precision
+from .contrast import Comparison, Contrast, compare
+from .embeddings import Embeddings, full_precision
 from .tiles import is_transformed, rows_at_once, slices
 
 # %% ../nbs/library/30_blocks.ipynb #2574ee60

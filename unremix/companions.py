@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .arguments import check_ids, is_float_matrix, require, shape_of
-from .contrast import Embeddings, embed, from_views, stack
+from .embeddings import Embeddings, embed, from_views, stack
 from .queue import KeyQueue
 
 # %% ../nbs/library/33_companions.ipynb #9350cf5b

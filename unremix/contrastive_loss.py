@@ -23,15 +23,15 @@ from .arguments import require, shape_of
 from .blocks import REDUCTIONS, in_blocks, losses_in_blocks, uncompiled
 from .companions import batch_of, check_companions, check_views, reads_of
 from .companions import with_extras
-from .contrast import Comparison, Contrast, Embeddings, Filled, OutsideBatch
-from .contrast import Rule, Without
-from .contrast import full_precision, stack, views, views_of_batch, with_prepared
+from .contrast import Comparison, Contrast, with_prepared
+from .embeddings import Embeddings, full_precision, stack, views_of_batch
 from .gather import gathered, rank_and_size, warn_alone
 from .hard_negatives import uniform
 from .info_nce import InfoNCE
 from .pairs_once import Pairs, by_whole_matrix, number_of_negatives
 from .pairs_once import pairs_of, sums_of_pairs
 from .queue import KeyQueue, slots_of
+from .rules import Filled, OutsideBatch, Rule, Without, views
 from .statistics import Loss, Mean, means, statistics
 
 # %% ../nbs/library/34_contrastive_loss.ipynb #1ef7027a

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .blocks import require_first
-from .contrast import IDS, Embeddings, Promise, places
+from .embeddings import IDS, Embeddings, Promise, places
 from .tiles import is_transformed, slices
 
 # %% ../nbs/library/31_gather.ipynb #2454fe40

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .arguments import as_number, check_switches, is_number, require
-from .contrast import Contrast, with_fields
+from .contrast import Contrast
 from .registry import strategy
+from .rules import with_fields
 
 # %% ../nbs/library/20_hard_negatives.ipynb #8ecda9b9
 def log_share(

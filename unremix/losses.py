@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from .arguments import check_switches
-from .contrast import Rule
 from .contrastive_loss import ContrastiveLoss
 from .hard_negatives import HCL, uniform
 from .info_nce import InfoNCE
+from .rules import Rule
 from .unremix import UnReMix
 
 # %% ../nbs/library/35_losses.ipynb #9542e3c4

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from .blocks import require_once
-from .contrast import Comparison, Rule, Without, views, with_prepared
+from .contrast import Comparison, with_prepared
 from .hard_negatives import Tilt
 from .row_sums import Sums, of_columns, row_sums
+from .rules import Rule, Without, views
 from .tiles import is_transformed, slices
 
 # %% ../nbs/library/29_pairs_once.ipynb #f1e22a81

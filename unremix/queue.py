@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .arguments import check_ids, is_float_matrix, is_number, is_whole
 from .arguments import require, shape_of
-from .contrast import EMPTY, MEMORY, Embeddings, embed, unit_norm
+from .embeddings import EMPTY, MEMORY, Embeddings, embed, unit_norm
 from .gather import all_gather, rank_and_size, require_alike
 
 # %% ../nbs/library/32_queue.ipynb #0eb26011

@@ -1,4 +1,4 @@
-"""What the losses of this folder need beside `unremix.contrast`."""
+"""What the losses of this folder need beside the `Contrast` of `unremix`."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unremix.contrast import Contrast, Embeddings, Index, Rule, compare, with_prepared
+from unremix.contrast import Contrast, compare, with_prepared
+from unremix.embeddings import Embeddings, Index
+from unremix.rules import Rule
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unremix.contrast import Contrast, Embeddings, Rule, prepared_for
+from unremix.contrast import Contrast, prepared_for
+from unremix.embeddings import Embeddings
+from unremix.rules import Rule
 
 from .contrast import Comparison, with_synthetic
 from .methods import mean_one

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremix.contrast import Contrast, Embeddings, Rule, detached, prepared_for
+from unremix.contrast import Contrast, detached, prepared_for
+from unremix.embeddings import Embeddings
+from unremix.rules import Rule
 
 from .contrast import off
 from .methods import mean_one

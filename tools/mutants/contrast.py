@@ -1,4 +1,4 @@
-"""Ids, rules, the contrast and its parts: `unremix/contrast.py`, `unremix/tiles.py`."""
+"Ids, rules, the contrast and its parts, and the tiles that count its cells."
 
 METHODS = 'tests/test_seam_methods.py tests/test_seam_parts.py'
 SEAM = f'tests/test_seam.py {METHODS}'
@@ -20,13 +20,16 @@ def of(file, tests, *changes):
 
 
 IDS = of(
-    'contrast.py',
+    'rules.py',
     SEAM,
     (
         'asked = a.masked_fill(a < 0, UNKNOWN - 1)',
         'asked = a',
         'two images without a label would count as one class',
     ),
+) + of(
+    'embeddings.py',
+    SEAM,
     (
         'torch.arange(count, device=sample.device).repeat_interleave(b)',
         'torch.arange(count, device=sample.device).repeat(b)',
@@ -50,7 +53,7 @@ IDS = of(
 )
 
 BY_PLACE = of(
-    'contrast.py',
+    'rules.py',
     SEAM,
     (
         'view = (anchors.view[:, None] + turn) % count',
@@ -90,7 +93,7 @@ BY_PLACE = of(
 )
 
 PROMISES = of(
-    'contrast.py',
+    'embeddings.py',
     ROLES,
     (
         'p is not None and p.sample is self.sample and p.view is self.view',
@@ -102,51 +105,57 @@ PROMISES = of(
         'p is not None and p.sample is self.sample',
         'views with other numbers would be found where the old ones were',
     ),
-) + of(
-    'contrast.py',
-    f'{ROLES} {METHODS}',
-    (
-        'if anchors.kept.views_of == batch and candidates.kept.closed:',
-        'if candidates.kept.closed:',
-        'an anchor that is no view would be taken for the last image',
-    ),
-    (
-        'if anchors.kept.views_of == batch and candidates.kept.closed:',
-        'if anchors.kept.views_of == batch:',
-        'a further candidate that shows the image would be its negative',
-    ),
-    (
-        'closed=first.kept.closed and no_views)',
-        'closed=first.kept.closed)',
-        'behind a batch, who shows one of its images would be a negative',
-    ),
-    (
-        'all(p.closed and p.views_of is None for p in kept)',
-        'all(p.closed for p in kept)',
-        'of two batches, one behind the other, only the first would be known',
-    ),
-    (
-        'promise=Promise(sample, view, closed=first',
-        'promise=Promise(sample, view, first.kept.views_of, closed=first',
-        'an explicit negative as an anchor would be taken for a view',
-    ),
-    (
-        'return Embeddings(self.z[idx], *ids, extra=extra, promise=promise)',
-        'return replace(self, z=self.z[idx], sample=ids[0], view=ids[1], '
-        'label=ids[2], copy=ids[3], extra=extra, '
-        'promise=promise._replace(closed=self.kept.closed))',
-        'some of the candidates would be taken for all of them',
-    ),
-    (
-        'nameless = isinstance(sample, int) and sample < 0',
-        'nameless = True',
-        'who is said to show an image would be its negative',
-    ),
+) + (
+    of(
+        'rules.py',
+        f'{ROLES} {METHODS}',
+        (
+            'if anchors.kept.views_of == batch and candidates.kept.closed:',
+            'if candidates.kept.closed:',
+            'an anchor that is no view would be taken for the last image',
+        ),
+        (
+            'if anchors.kept.views_of == batch and candidates.kept.closed:',
+            'if anchors.kept.views_of == batch:',
+            'a further candidate that shows the image would be its negative',
+        ),
+    )
+    + of(
+        'embeddings.py',
+        f'{ROLES} {METHODS}',
+        (
+            'closed=first.kept.closed and no_views)',
+            'closed=first.kept.closed)',
+            'behind a batch, who shows one of its images would be a negative',
+        ),
+        (
+            'all(p.closed and p.views_of is None for p in kept)',
+            'all(p.closed for p in kept)',
+            'of two batches, one behind the other, only the first would be known',
+        ),
+        (
+            'promise=Promise(sample, view, closed=first',
+            'promise=Promise(sample, view, first.kept.views_of, closed=first',
+            'an explicit negative as an anchor would be taken for a view',
+        ),
+        (
+            'return Embeddings(self.z[idx], *ids, extra=extra, promise=promise)',
+            'return replace(self, z=self.z[idx], sample=ids[0], view=ids[1], '
+            'label=ids[2], copy=ids[3], extra=extra, '
+            'promise=promise._replace(closed=self.kept.closed))',
+            'some of the candidates would be taken for all of them',
+        ),
+        (
+            'nameless = isinstance(sample, int) and sample < 0',
+            'nameless = True',
+            'who is said to show an image would be its negative',
+        ),
+    )
 )
 
 RULES = (
     of(
-        'contrast.py',
+        'rules.py',
         SEAM,
         (
             'return fewer_negatives(roles, other_view)',
@@ -190,7 +199,7 @@ RULES = (
         ),
     )
     + of(
-        'contrast.py',
+        'rules.py',
         ROLES,
         (
             'return Roles(same & other_view, ~same)',
@@ -204,16 +213,16 @@ RULES = (
         ),
     )
     + of(
-        'contrast.py',
+        'rules.py',
         'tests/test_arguments.py::test_what_a_rule_returns',
         (
-            "fits,\n            'what the rule returns',",
-            "True,\n            'what the rule returns',",
+            'require(fits, what, lambda',
+            'require(True, what, lambda',
             'a rule that returns numbers would be a traceback or a wrong loss',
         ),
     )
     + of(
-        'contrast.py',
+        'rules.py',
         FROZEN,
         (
             'positive_at=known.positive_at)',
@@ -224,50 +233,56 @@ RULES = (
 )
 
 CONTRAST = (
-    of(
-        'contrast.py',
-        SEAM,
-        (
-            'return (anchors.z / temperature) @ candidates.z.T',
-            'return (anchors.z * temperature) @ candidates.z.T',
-            'a low temperature would flatten',
-        ),
-        (
-            'k=count(self.negative)',
-            'k=count(self.negative | self.positive)',
-            'weights would average over the positives too',
-        ),
-        (
-            'prepared: Any = field(init=False, default=None)',
-            'prepared: Any = field(default=None)',
-            'what was prepared for other candidates would be used without a word',
-        ),
-        (
-            'extra=extra,\n        promise=Promise(sample, view, closed=first',
-            'extra=extra,\n        batch=(0, 0),\n'
-            '        promise=Promise(sample, view, closed=first',
-            'with further candidates nobody would know the views of the batch',
-        ),
-        (
-            '[name for name in first.extra if all(name in p.extra for p in others)]',
-            '[]',
-            'uncertainty would lose the norms',
-        ),
-        (
-            'return Roles(c.positive[rows], c.negative[rows])',
-            'return Roles(c.positive[: len(rows)], c.negative[: len(rows)])',
-            'a method that prepares in parts would see the roles of other anchors',
-        ),
-        (
-            'logits=c.logits.detach(),\n',
-            'logits=c.logits,\n',
-            'gradient would flow through weights that are constants',
-        ),
-        (
-            'return self.logits * self.temperature',
-            'return self.logits',
-            'a cosine would grow as the temperature falls',
-        ),
+    (
+        of(
+            'contrast.py',
+            SEAM,
+            (
+                'return (anchors.z / temperature) @ candidates.z.T',
+                'return (anchors.z * temperature) @ candidates.z.T',
+                'a low temperature would flatten',
+            ),
+            (
+                'k=count(self.negative)',
+                'k=count(self.negative | self.positive)',
+                'weights would average over the positives too',
+            ),
+            (
+                'prepared: Any = field(init=False, default=None)',
+                'prepared: Any = field(default=None)',
+                'what was prepared for other candidates would be used without a word',
+            ),
+            (
+                'return Roles(c.positive[rows], c.negative[rows])',
+                'return Roles(c.positive[: len(rows)], c.negative[: len(rows)])',
+                'a method that prepares in parts would see the roles of other anchors',
+            ),
+            (
+                'logits=c.logits.detach(),\n',
+                'logits=c.logits,\n',
+                'gradient would flow through weights that are constants',
+            ),
+            (
+                'return self.logits * self.temperature',
+                'return self.logits',
+                'a cosine would grow as the temperature falls',
+            ),
+        )
+        + of(
+            'embeddings.py',
+            SEAM,
+            (
+                'extra=extra,\n        promise=Promise(sample, view, closed=first',
+                'extra=extra,\n        batch=(0, 0),\n'
+                '        promise=Promise(sample, view, closed=first',
+                'with further candidates nobody would know the views of the batch',
+            ),
+            (
+                '[name for name in first.extra if all(name in p.extra for p in others)]',
+                '[]',
+                'uncertainty would lose the norms',
+            ),
+        )
     )
     + of(
         'contrast.py',
@@ -278,18 +293,19 @@ CONTRAST = (
             'every block would be the first one',
         ),
         (
-            'tables = c.positive[rows], c.negative[rows]',
-            'n = len(c.anchors[rows])\n    tables = c.positive[:n], c.negative[:n]',
+            'c.positive[rows],\n        c.negative[rows],\n        c.anchors',
+            'c.positive[: len(c.anchors[rows])],\n'
+            '        c.negative[: len(c.anchors[rows])],\n        c.anchors',
             'some anchors would have the roles of others',
         ),
         (
-            'x if x is None else x[rows]',
-            'x if x is None else x[: len(c.anchors[rows])]',
+            'None if at is None else at[rows]',
+            'None if at is None else at[: len(c.anchors[rows])]',
             'some anchors would be weighed with the columns of others',
         ),
         (
-            'prepared=c.prepared, **known)\n\n\ndef prepared_for',
-            '**known)\n\n\ndef prepared_for',
+            'prepared=c.prepared, **columns)\n\n\ndef prepared_for',
+            '**columns)\n\n\ndef prepared_for',
             'what depends on all anchors would be prepared from some',
         ),
         (
@@ -306,51 +322,60 @@ CONTRAST = (
             'with other tables, the columns of the old ones would be summed',
         ),
     )
-    + of(
-        'contrast.py',
-        METHODS,
-        (
-            'positive_at: Tensor | None = field(init=False, default=None)  # (a p)',
-            'positive_at: Tensor | None = field(default=None)  # (a p)',
-            'roles with other positives would be summed by the old columns',
-        ),
-        (
-            'others_at: Tensor | None = field(init=False, default=None)  # (a q)',
-            'others_at: Tensor | None = field(default=None)  # (a q)',
-            'roles with other negatives would be summed by the old columns',
-        ),
-        (
-            '{name: x if x is None else x[rows] for name, x in columns}',
-            '{}',
-            'some anchors at a time would be summed by tables, which is slower',
-        ),
-        (
-            'return with_fields(replace(c), prepared=prepared, **columns_of(c))',
-            'return with_fields(replace(c), prepared=prepared)',
-            'every loss would be summed by tables, which is slower',
-        ),
-        (
-            'return with_fields(new, prepared=c.prepared, **columns_of(c))',
-            'return with_fields(new, prepared=c.prepared)',
-            'UnReMix would be summed by tables, which is slower',
-        ),
-        (
-            't = c.temperature.detach() if isinstance(c.temperature, Tensor) '
-            'else c.temperature',
-            't = c.temperature',
-            'statistics would hold the graph of a temperature that learns',
-        ),
-        (
-            'return torch.cat(parts).detach()',
-            'return torch.cat(parts)',
-            'alone, gradient would flow where among processes it does not',
-        ),
-        (
-            'anchors = replace(c.anchors.detach(), extra',
-            'anchors = replace(c.anchors, extra',
-            'what is prepared would not be told that embeddings are constants',
-            'it is computed under `no_grad`',
-        ),
+    + (
+        of(
+            'rules.py',
+            METHODS,
+            (
+                'positive_at: Tensor | None = field(init=False, default=None)  # (a p)',
+                'positive_at: Tensor | None = field(default=None)  # (a p)',
+                'roles with other positives would be summed by the old columns',
+            ),
+            (
+                'others_at: Tensor | None = field(init=False, default=None)  # (a q)',
+                'others_at: Tensor | None = field(default=None)  # (a q)',
+                'roles with other negatives would be summed by the old columns',
+            ),
+        )
+        + of(
+            'contrast.py',
+            METHODS,
+            (
+                'prepared=c.prepared, **columns)\n\n\ndef prepared_for',
+                'prepared=c.prepared)\n\n\ndef prepared_for',
+                'some anchors at a time would be summed by tables, which is slower',
+            ),
+            (
+                'return with_fields(replace(c), prepared=prepared, **columns_of(c))',
+                'return with_fields(replace(c), prepared=prepared)',
+                'every loss would be summed by tables, which is slower',
+            ),
+            (
+                'return with_fields(new, prepared=c.prepared, **columns_of(c))',
+                'return with_fields(new, prepared=c.prepared)',
+                'UnReMix would be summed by tables, which is slower',
+            ),
+            (
+                'temperature = temperature.detach()',
+                'pass',
+                'statistics would hold the graph of a temperature that learns',
+            ),
+            (
+                'anchors = replace(c.anchors.detach(), extra',
+                'anchors = replace(c.anchors, extra',
+                'what is prepared would not be told that embeddings are constants',
+                'it is computed under `no_grad`',
+            ),
+        )
+        + of(
+            'embeddings.py',
+            METHODS,
+            (
+                'return torch.cat(parts).detach()',
+                'return torch.cat(parts)',
+                'alone, gradient would flow where among processes it does not',
+            ),
+        )
     )
 )
 

@@ -9,24 +9,39 @@ def of(file, tests, *changes):
     keys = 'old', 'new', 'why', 'harmless'
     return [dict(zip(keys, change), file=file, tests=tests) for change in changes]
 
-UNCERTAINTY = of('uncertainty.py', SEEN,
+UNCERTAINTY = (of(
+    'pseudo_task.py',
+    SEEN,
     (
         '== number[:v]',
         '== number[:v].roll(v // 2)',
         'a view is asked about its partner instead of about itself',
     ),
     (
-        'c[rows] / task.temperature, c[:v].T)',
-        'c[rows], c[:v].T)',
+        'asked = c[rows] / task.temperature',
+        'asked = c[rows]',
         'the temperature of the pseudo-task',
     ),
+    (
+        'return -p.mul_(log_p.clamp_min_(lowest))',
+        'return p.mul_(log_p.clamp_min_(lowest))',
+        'entropy is higher where the encoder is torn',
+    ),
+    (
+        "has_direction = e.extra['norm'][rows].isfinite()",
+        "has_direction = e.extra['norm'][rows].isfinite() | True",
+        'a zero vector finds all views equally near',
+    ),
+) + of(
+    'gradient_norm.py',
+    SEEN,
     (
         'best = logits.argmax(1)',
         'best = logits.argmin(1)',
         'the pseudo-label is the best guess',
     ),
     (
-        'return step - z * (z * step).sum(1, keepdim=True)',
+        'return step - z * along',
         'return step',
         'the gradient is that on the sphere',
     ),
@@ -37,7 +52,7 @@ UNCERTAINTY = of('uncertainty.py', SEEN,
         'the length of the raw embedding',
     ),
     (
-        'return Directions(v, h / torch.where(length == math.inf, math.nan, length))',
+        'return Directions(v, h / length)',
         'return Directions(v, h)',
         'influence is a cosine',
     ),
@@ -46,11 +61,9 @@ UNCERTAINTY = of('uncertainty.py', SEEN,
         "F.pad(candidates.extra['hidden'], (0, 1), value=0.0)",
         'the bias of the last layer in the influence',
     ),
-    (
-        'return -p.mul_(log_p.clamp_min_(lowest))',
-        'return p.mul_(log_p.clamp_min_(lowest))',
-        'entropy is higher where the encoder is torn',
-    ),
+) + of(
+    'uncertainty.py',
+    SEEN,
     (
         '(number + view * samples for view in range(count))',
         '(number for view in range(count))',
@@ -72,15 +85,11 @@ UNCERTAINTY = of('uncertainty.py', SEEN,
         'the documented width of the boundary',
     ),
     (
-        "has_direction = e.extra['norm'][rows].isfinite()",
-        "has_direction = e.extra['norm'][rows].isfinite() | True",
-        'a zero vector finds all views equally near',
-    ),
-    (
         'Score(gradient_norm, for_all, floor=0.01, unit=None)',
         'Score(gradient_norm, for_all, unit=None)',
         'near-collapse does not amplify rounding',
-    ))
+    ),
+))
 
 REPRESENTATIVENESS = of('representativeness.py', SEEN,
     (
@@ -260,7 +269,9 @@ STATISTICS = of('statistics.py', SEEN,
         'the hardest negative is not the anchor itself',
     ))
 
-CONTRAST = of('contrast.py', SEEN,
+CONTRAST = (of(
+    'embeddings.py',
+    SEEN,
     (
         'zero = square <= NORM_FLOOR**2',
         'zero = square < 0',
@@ -276,6 +287,9 @@ CONTRAST = of('contrast.py', SEEN,
         'hidden.to(z.dtype)',
         'no gradient through hidden inputs',
     ),
+) + of(
+    'rules.py',
+    SEEN,
     (
         '~nobody.scatter(1, own, True)',
         '~nobody.scatter(1, own[:, :1], True)',
@@ -291,16 +305,20 @@ CONTRAST = of('contrast.py', SEEN,
         'positive_at = own[:, 1:].roll(1, 0)',
         'the positive is the other view',
     ),
+) + of(
+    'contrast.py',
+    SEEN,
     (
         'return (anchors.z / temperature) @ candidates.z.T',
         'return anchors.z @ candidates.z.T',
         'the temperature',
-    )) + of('companions.py', SEEN,
+    ),
+)) + of('companions.py', SEEN,
     (
         'ids.shape[0] == b else ids[b:]',
         'ids.shape[0] == b else ids[:-b]',
         'ids of explicit negatives',
-    )) + of('uncertainty.py', SEEN,
+    )) + of('pseudo_task.py', SEEN,
     (
         '0.5 * (c.square().sum(1) + is_zero.to(c.dtype))',
         '0.5 * c.square().sum(1)',
@@ -501,7 +519,7 @@ QUEUE = of('queue.py', PARTS,
         'return anchors[:b], stack(',
         'return anchors[b:], stack(',
         'the queries are the anchors',
-    )) + of('contrast.py', f'{PARTS}::test_columns_of_a_rank',
+    )) + of('embeddings.py', f'{PARTS}::test_columns_of_a_rank',
     (
         '''    return replace(
         first,

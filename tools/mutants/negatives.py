@@ -487,7 +487,7 @@ MUTANTS = [
         ("if names: warnings", "if not names: warnings", 'a warning where there is no BatchNorm'),
         ("stacklevel=2", "stacklevel=1", 'the warning would blame the library')),
 
-    *of('contrast.py', IDS,
+    *of('rules.py', IDS,
         (
             'return asked[:, None] == b.clamp_min(UNKNOWN)',
             'return asked[:, None] == b',
@@ -502,7 +502,8 @@ MUTANTS = [
             'asked = a.masked_fill(a < 0, UNKNOWN - 1)',
             'asked = a.masked_fill(a <= 0, UNKNOWN - 1)',
             'class 0 would be unknown',
-        ),
+        )),
+    *of('embeddings.py', IDS,
         (
             'return ids.long()',
             'return ids',
