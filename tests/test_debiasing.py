@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMix, UnReMixLoss
 from unremix.contrast import compare
-from unremix.contrastive_loss import averages_one
+from unremix.composition import averages_one
 from unremix.embeddings import from_views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE

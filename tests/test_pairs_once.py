@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentLoss
 from unremix import UnReMixLoss, pairs_once
 from unremix.rules import OutsideBatch, across, supervised, views
-from unremix.contrastive_loss import LearnedTemperature
+from unremix.learned_temperature import LearnedTemperature
 from unremix.controls import Placebo
 from unremix.hard_negatives import HCL, Uniform, uniform
 from unremix.info_nce import InfoNCE, decoupled

@@ -9,7 +9,7 @@ from configs import comparison, run_of
 from unremix.cli import main, strategy_rows
 from unremix.compare import cell_config
 from unremix.config import TrainConfig, assign, criterion_of, read
-from unremix.contrastive_loss import LearnedTemperature
+from unremix.learned_temperature import LearnedTemperature
 from unremix.hard_negatives import Uniform
 from unremix.losses import DebiasedNTXentLoss, NTXentLoss
 from unremix.registry import Strategy, STRATEGIES, known

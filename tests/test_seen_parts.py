@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
-from unremix import contrastive_loss, gather, selection
+from unremix import call, gather, selection
 from unremix import queue as queues
 from unremix.rules import OutsideBatch, Without
 from unremix.rules import views as other_views
@@ -84,7 +84,7 @@ class Threads:
 def group(monkeypatch):
     def of(size):
         threads = Threads(size)
-        for module in (gather, queues, contrastive_loss):
+        for module in (gather, queues, call):
             for name in ('rank_and_size', 'all_gather', 'all_sum'):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, getattr(threads, name))

@@ -20,7 +20,7 @@ from unremix import registry
 from unremix.rules import OutsideBatch, across, supervised
 from unremix.contrast import part, prepared_for, with_prepared
 from unremix.uncertainty import UNCERTAINTIES
-from unremix.contrastive_loss import prepared_by
+from unremix.composition import prepared_by
 from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE, decoupled

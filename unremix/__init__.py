@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what editors see
     from unremix.contrast import Contrast as Contrast
     from unremix.contrastive_loss import ContrastiveLoss as ContrastiveLoss
-    from unremix.contrastive_loss import LearnedTemperature as LearnedTemperature
+    from unremix.learned_temperature import LearnedTemperature as LearnedTemperature
     from unremix.embeddings import Embeddings as Embeddings
     from unremix.embeddings import from_views as from_views
     from unremix.hard_negatives import HCL as HCL
@@ -36,7 +36,8 @@ _NAMES = {
     'embeddings': 'Embeddings from_views',
     'hard_negatives': 'HCL uniform',
     'info_nce': 'InfoNCE decoupled',
-    'contrastive_loss': 'ContrastiveLoss LearnedTemperature',
+    'contrastive_loss': 'ContrastiveLoss',
+    'learned_temperature': 'LearnedTemperature',
     'losses': 'DebiasedNTXentLoss HCLLoss NTXentLoss UnReMixLoss',
     'queue': 'KeyQueue follow',
     'rules': 'OutsideBatch Without across supervised views',

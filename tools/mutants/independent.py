@@ -211,12 +211,12 @@ LOSSES = of('losses.py', SEEN,
         'tau.log() - log_positive - log_mean',
         'what is taken out is the positive',
     )) + of('contrastive_loss.py', SEEN,
-    (
+        (
         'if queue is None else (z1, z2.detach())',
         'if queue is None else (z1, z2)',
         'no gradient into keys',
-    ),
-    (
+    )) + of('call.py', SEEN,
+        (
         "require(labels is None or not tau_plus, 'tau_plus'",
         "require(True, 'tau_plus'",
         '`labels` with `tau_plus` are refused',
@@ -374,7 +374,7 @@ UNREMIX = of('unremix.py', SEEN,
         'population standard deviation',
     ),
     (
-        'clip: float = 3.0',
+        'clip: float = CLIP',
         'clip: float = 1.0',
         'scores are clipped at three deviations',
     ),
@@ -509,13 +509,13 @@ QUEUE = of('queue.py', PARTS,
         '_foreach_lerp_(moved, towards, 1 - momentum)',
         '_foreach_lerp_(towards, moved, 1 - momentum)',
         'the copy follows, not the encoder',
-    )) + of('contrastive_loss.py', PARTS,
-    (
+    )) + of('call.py', PARTS,
+        (
         'rule = OutsideBatch(views) if queued else views',
         'rule = views',
         'the slots are the only negatives',
     ),
-    (
+        (
         'return anchors[:b], stack(',
         'return anchors[b:], stack(',
         'the queries are the anchors',

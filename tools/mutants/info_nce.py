@@ -113,8 +113,8 @@ INFO_NCE = (
             'weights that average 1 would be debiased by their number and not its log',
         ),
         (
-            'debiased_negatives(sums, c, log_w, self.tau_plus, total)',
-            'debiased_negatives(sums, c, log_w, self.tau_plus)',
+            'log_sum(log_w, c.negative) if total is None else total.log()',
+            'log_sum(log_w, c.negative)',
             'what the weights add up to would be computed although it is known',
             'the sum is the same number; it takes a pass over the weights',
         ),

@@ -336,34 +336,28 @@ SYNTHESIS = of(
 )
 
 CLASS = (
-    of(
-        'contrastive_loss.py',
-        DEBIASED,
+    of('composition.py', DEBIASED,
         (
             'if isinstance(loss, InfoNCE) and known:',
             'if isinstance(loss, InfoNCE):',
             'weights that promise nothing would be debiased by a wrong number',
-        ),
-    )
-    + of(
-        'contrastive_loss.py',
-        FROZEN,
+        ))
+    + of('composition.py', FROZEN,
         (
             'return loss(c, log_w, c.k)',
             'return loss(c, log_w, c.k + 1)',
             'weights that average 1 would be debiased by a wrong number',
         ),
         (
-            'if labelled:',
-            'if False:',
-            '`labels` would be ignored',
-        ),
-        (
             'seen.append(statistics(c, log_w, method.loss))',
             'seen[:] = [statistics(c, log_w, method.loss)]',
             'statistics would be those of the last block',
-        ),
-    )
+        )) + of('call.py', FROZEN,
+        (
+            'if labelled:',
+            'if False:',
+            '`labels` would be ignored',
+        ))
     + of(
         'contrastive_loss.py',
         SEEN,
@@ -373,14 +367,12 @@ CLASS = (
             'in blocks, parameters of a weighting would not learn',
         ),
     )
-    + of(
-        'contrastive_loss.py',
-        nodes('bad_input', 'one_clear_sentence'),
+    + of('call.py', nodes('bad_input', 'one_clear_sentence'),
         (
             'some = not outside or negatives is not None or queue is not None',
             'some = True',
             'a loss without any negative would be 0 without a word',
-        ),
+        )) + of('learned_temperature.py', nodes('bad_input', 'one_clear_sentence'),
         (
             'require(0 < lowest < initial,',
             'require(0 < lowest,',
@@ -390,34 +382,25 @@ CLASS = (
             'require(initial < highest,',
             'require(True,',
             'a temperature that begins at its bound would never learn',
-        ),
-    )
-    + of(
-        'contrastive_loss.py',
-        nodes('arguments', 'what_a_weighting_returns'),
+        ))
+    + of('composition.py', nodes('arguments', 'what_a_weighting_returns'),
         (
             'require(fits, name, lambda:',
             'require(True, name, lambda:',
             'weights of another shape would be spread over all negatives',
-        ),
-    )
-    + of(
-        'contrastive_loss.py',
-        nodes('unremix_exact', 'who_would_draw_twice_is_refused'),
+        ))
+    + of('call.py', nodes('unremix_exact', 'who_would_draw_twice_is_refused'),
         (
             'require(not (twice and draws),',
             'require(True,',
             'loss and gradient would be of two draws',
-        ),
-    )
-    + of(
-        'contrastive_loss.py',
-        METHODS,
+        ))
+    + of('call.py', METHODS,
         (
             "*getattr(pairs, 'reads', ()), *of_labels)",
             '*of_labels)',
             'a rule that says what it reads would find nothing',
-        ),
+        )) + of('composition.py', METHODS,
         (
             "self.synthesis(with_prepared(c, self.prepared.get('synthesis')))",
             'self.synthesis(c)',
@@ -435,12 +418,12 @@ CLASS = (
             '    temperature = comparison.temperature',
             'what is prepared would not be told that embeddings are constants',
             'it is computed under `no_grad`',
-        ),
+        )) + of('contrastive_loss.py', METHODS,
         (
             "stats['temperature'] = comparison.temperature.detach().float()",
             'pass',
             'nobody would see which temperature was learnt',
-        ),
+        )) + of('learned_temperature.py', METHODS,
         (
             'share = (start - low) / (high - low)',
             'share = (start - low) / high.abs().clamp_min(1)',
@@ -460,8 +443,7 @@ CLASS = (
             'require(0 < lowest < initial,',
             'require(lowest < initial,',
             'a lowest temperature of 0 would be NaN at the first step',
-        ),
-    )
+        ))
 )
 
 KNOBS = (

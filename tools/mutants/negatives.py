@@ -160,7 +160,7 @@ MUTANTS = [
             "require(True, 'queue', size",
             'a traceback instead of a sentence',
         )),
-    *of('contrastive_loss.py', QUEUE,
+    *of('call.py', QUEUE,
         (
             'return anchors[:b], stack(',
             'return anchors[b:], stack(',
@@ -172,11 +172,6 @@ MUTANTS = [
             'empty slots would be negatives',
         ),
         (
-            'return Comparison(anchors, candidates, rule, value_of(self.temperature))',
-            'return Comparison(anchors, candidates, rule, 0.2)',
-            'the temperature would be ignored',
-        ),
-        (
             "return Without(rule, 'copy') if copied else rule",
             "return Without(rule, 'label') if copied else rule",
             'labels would be compared instead of sample ids',
@@ -185,6 +180,12 @@ MUTANTS = [
             "rule = Without(rule, 'label')",
             "rule = Without(rule, 'copy')",
             'sample ids would be compared instead of labels',
+        )),
+    *of('contrastive_loss.py', QUEUE,
+        (
+            'return Comparison(anchors, candidates, rule, value_of(self.temperature))',
+            'return Comparison(anchors, candidates, rule, 0.2)',
+            'the temperature would be ignored',
         )),
 
     *of('train.py', QUEUE,
@@ -304,7 +305,7 @@ MUTANTS = [
             'self[place]',
             'the anchors of all ranks in another order than those of one process',
         )),
-    *of('contrastive_loss.py', RANKS,
+    *of('call.py', RANKS,
         (
             'if processes > 1 and gather:',
             'if False:',
@@ -314,12 +315,14 @@ MUTANTS = [
             '        warn_alone()\n',
             '        pass\n',
             'nobody would say that each process has its own negatives only',
-        ),
+        )),
+    *of('contrastive_loss.py', RANKS,
         (
             "'whether sample_ids are given': int(sample_ids is not None)",
             "'whether sample_ids are given': 0",
             'labels of one rank would be taken for sample ids of another',
-        ),
+        )),
+    *of('composition.py', RANKS,
         (
             "self.weights(with_prepared(c, self.prepared.get('weights')))",
             'self.weights(c)',

@@ -1,0 +1,272 @@
+"Every pair once, and the standard scores that it multiplies."
+
+ONCE = 'tests/test_pairs_once.py'
+
+
+def of(file, names, *changes):
+    "Mutants of one module and the tests of `ONCE` that are to notice."
+    tests = ' '.join(f'{ONCE}::test_{name}' for name in names.split())
+    keys = 'old', 'new', 'why', 'harmless'
+    return [dict(zip(keys, c), file=file, tests=tests) for c in changes]
+
+
+EQUAL = 'equal_to_the_whole_matrix'
+
+MUTANTS = (
+    of(
+        'pairs_once.py',
+        EQUAL,
+        (
+            'for columns in parts[i:]:',
+            'for columns in parts[i + 1 :]:',
+            'pairs within a tile of the diagonal count',
+        ),
+        (
+            'diagonal = turn * samples - (columns.start - rows.start)',
+            'diagonal = turn * samples',
+            'a view is no negative of itself, in every tile',
+        ),
+        (
+            'for turn in range(1 - count, count):',
+            'for turn in range(count):',
+            'the other view of a sample is on both sides of the diagonal',
+        ),
+        (
+            'sums[columns] += x_columns.sum(0)',
+            'sums[columns] += x_rows.sum(0)',
+            'offsets of the anchors in the columns are their own',
+        ),
+        (
+            'if rows != columns:\n        sums[columns]',
+            'if True:\n        sums[columns]',
+            'a tile of the diagonal is added once',
+        ),
+        (
+            'found.append(tilt.share * above',
+            'found.append(above',
+            'the shares λ of a mixture',
+        ),
+        (
+            'return k.log() + ratios(p, f).sum(0).log() + 1 / p.temperature',
+            'return k.log() + ratios(p, f).sum(0).log()',
+            'the largest logit is taken out and has to be put back',
+        ),
+        (
+            'moves = 0.0 if tilt.constant else tilt.slope',
+            'moves = tilt.slope',
+            'constant weights get no gradient',
+        ),
+        (
+            'up = (1 + moves) * mine',
+            'up = mine',
+            'the gradient through the weights of HCL',
+        ),
+        (
+            'part = each / each.sum(0).clamp_min(smallest) * to',
+            'part = each / each.sum(0).clamp_min(smallest) * to.mean()',
+            'each anchor has a gradient of its own',
+        ),
+        (
+            'return torch.addcmul(of_rows * x[rows][:, None], of_columns, x[columns])',
+            'return torch.addcmul(of_rows * x[rows][:, None], of_rows, x[columns])',
+            'the gradient of a candidate asks what its anchor thinks of it',
+        ),
+        (
+            'total[columns].addmm_(g.T, z[rows])',
+            'total[columns].addmm_(g.T, z[columns][: len(g)])',
+            'columns are pushed by the rows',
+        ),
+        (
+            'return total.div_(p.temperature)',
+            'return total',
+            'the gradient of a cosine is that of a logit over the temperature',
+        ),
+        (
+            'return e if slope == 1 else e.pow(slope)',
+            'return e',
+            'β other than 1',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'with_labels_and_ids',
+        (
+            'e.masked_fill_(same & known[:, None], 0.0)',
+            'e.masked_fill_(same, 0.0)',
+            'unknown labels are equal to nobody',
+        ),
+        (
+            'clear_shared_ids(negative, rows, columns, p)',
+            'pass',
+            'K counts the negatives that are left',
+        ),
+        (
+            'return None if others is None else (*others, rule.name)',
+            'return None if others is None else (rule.name,)',
+            'labels and sample ids together',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'views_and_small_batches',
+        (
+            'others = (z.roll(-turn * samples, 0) for turn in range(1, count))',
+            'others = (z.roll(-samples, 0) for turn in range(1, count))',
+            'three views have two positives',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'what_takes_the_whole_matrix a_subclass_without_methods',
+        (
+            'say = None if changed else weights.tilts',
+            'say = weights.tilts',
+            'a subclass that weighs in its own way is not asked for its tilts',
+        ),
+        (
+            "if not tilts or spread(tilts, t) > SPREAD[e.z.dtype]:",
+            'if not tilts:',
+            'a cold temperature would lose far negatives',
+        ),
+        (
+            'of_tilts.append((1 + tilt.slope) * 2 / temperature + 2 * bound)',
+            'of_tilts.append(2 / temperature + 2 * bound)',
+            'a large β has a larger range',
+        ),
+        (
+            'of_tilts.append((1 + tilt.slope) * 2 / temperature + 2 * bound)',
+            'of_tilts.append((1 + tilt.slope) * 2 / temperature)',
+            'a large κ has a larger range',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'calls_that_take_the_whole_matrix',
+        (
+            'and count * samples == e.z.shape[0]',
+            'and True',
+            'further negatives are no anchors',
+            'with further candidates nobody promises that all are views of the batch',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'second_derivatives no_second_derivative_with_chunk_size',
+        (
+            'require_once(p.keep)',
+            'require_once(True)',
+            'chunk_size would make a whole matrix',
+        ),
+        (
+            'z, to, create_graph=True)',
+            'z, to)',
+            'a gradient penalty would be differentiated as a constant',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        'memory_of_tiles products_of_a_step',
+        (
+            'if p.keep:\n            kept',
+            'if True:\n            kept',
+            'chunk_size keeps no tile',
+        ),
+    )
+    + of(
+        'offsets.py',
+        f'offsets_against_loops {EQUAL}',
+        (
+            'x = x - x.mean(0)',
+            'x = x - x.mean()',
+            'the sum over all candidates is zero only if they are centred',
+        ),
+        (
+            'mean = -of_own.sum(0) / k',
+            'mean = -of_own.sum(0) / len(x)',
+            'the mean is over the negatives',
+        ),
+        (
+            '- of_own.square().sum(0)',
+            '',
+            "views of the anchor's own sample are no negatives",
+        ),
+        (
+            'variance = square / k - mean.square()',
+            'variance = square / k',
+            'the deviation is from the mean of the negatives',
+        ),
+        (
+            'return first.add_(self.second.turned(candidates, anchors))',
+            'return first.add_(self.first.turned(candidates, anchors))',
+            'the logarithmic pool adds both opinions',
+        ),
+        (
+            'return Scores(anchors.to(dtype), candidates.to(dtype), kappa * CLIP)',
+            'return Scores(anchors.to(dtype), candidates.to(dtype), CLIP)',
+            'scores are clipped before κ multiplies them',
+        ),
+    )
+    + of(
+        'offsets.py',
+        'special_batches',
+        (
+            'floor + smallest)',
+            'smallest)',
+            'rounding noise would become an opinion',
+        ),
+    )
+    + of(
+        'representativeness.py',
+        f'offsets_against_loops {EQUAL}',
+        (
+            'anchors = torch.cat([-of_others, one], 1) / (k - 1)',
+            'anchors = torch.cat([of_others, one], 1) / (k - 1)',
+            'far from the others and not near',
+        ),
+    )
+    + of(
+        'info_nce.py',
+        EQUAL,
+        (
+            'if not self.tau_plus:\n            return two_sums(*sums)\n        log_negatives',
+            'if True:\n            return two_sums(*sums)\n        log_negatives',
+            'debiasing from sums alone',
+        ),
+    )
+    + of(
+        'unremix.py',
+        f'offsets_against_loops {EQUAL} calls_that_take_the_whole_matrix '
+        'what_takes_the_whole_matrix',
+        (
+            'if not by_score or not is_plain(comparison.rule, e) or e.batch[1] < 3:',
+            'if not by_score or e.batch[1] < 3:',
+            'labels take negatives out of the mean and the deviation',
+        ),
+        (
+            'if kind.per_anchor is not for_all:',
+            'if False:',
+            'an uncertainty of the anchor is no vector',
+        ),
+        (
+            "if knobs.distance != 'cosine':",
+            'if False:',
+            'Euclidean distances are no product',
+        ),
+        (
+            'floor = kind.floor * known.uncertainty.unit',
+            'floor = kind.floor',
+            'noise is measured in units of the gradient',
+        ),
+        (
+            'return (similarity, *others) if knobs.mix[1] else tuple(others)',
+            'return (similarity, *others)',
+            'an opinion without a share costs nothing',
+            'its share is zero, so it changes no number, only the time',
+        ),
+        (
+            'similarity = Tilt(knobs.mix[1], knobs.beta, knobs.detach)',
+            'similarity = Tilt(knobs.mix[1], knobs.beta, True)',
+            'detach_weights=False sends a gradient through the similarity',
+        ),
+    )
+)
