@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentLoss
-from unremix import UnReMixLoss, pairs_once
+from unremix import UnReMixLoss, pairs_in_a_loss
 from unremix.rules import OutsideBatch, across, supervised, views
 from unremix.learned_temperature import LearnedTemperature
 from unremix.controls import Placebo
@@ -68,9 +68,9 @@ def is_once(loss, *z, **given):
         seen.append(True)
         return real(*args)
 
-    real = pairs_once.fractions
+    real = pairs_in_a_loss.fractions
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(pairs_once, 'fractions', spy)
+        m.setattr(pairs_in_a_loss, 'fractions', spy)
         loss(*z, **given)
     return bool(seen)
 
@@ -83,7 +83,7 @@ def result(loss, z, **given):
 
 
 def sides(m, side):
-    m.setattr(pairs_once, 'CPU_SIDE', side)
+    m.setattr(pairs_in_a_loss, 'CPU_SIDE', side)
 
 
 def given_with(b, kind):
@@ -263,9 +263,9 @@ def test_a_view_changed_in_place_is_noticed():
 
     e = from_views(z)
     c = loss.comparison(*z)
-    p = pairs_once.pairs_of(c, uniform, None, keep=True)
-    k = pairs_once.number_of_negatives(p, e.z.detach())
-    sums = pairs_once.sums_of_pairs(p, e.z, k, lambda z: z)
+    p = pairs_in_a_loss.pairs_of(c, uniform, None, keep=True)
+    k = pairs_in_a_loss.number_of_negatives(p, e.z.detach())
+    sums = pairs_in_a_loss.sums_of_pairs(p, e.z, k, lambda z: z)
     with torch.no_grad():
         e.z.add_(1)
     with pytest.raises(RuntimeError, match='modified by an inplace operation'):
@@ -360,11 +360,11 @@ def test_memory_of_tiles():
     for chunk_size, most in ((None, 0.6), (8, 0.0)):
         loss = HCLLoss(chunk_size=chunk_size)
         comparison = loss.comparison(*z)
-        p = pairs_once.pairs_of(comparison, HCL(), None, keep=chunk_size is None)
+        p = pairs_in_a_loss.pairs_of(comparison, HCL(), None, keep=chunk_size is None)
         p = replace(p, side=16)
         zs = comparison.candidates.z
-        k = pairs_once.number_of_negatives(p, zs)
-        _, kept = pairs_once.fractions(p, zs, k)
+        k = pairs_in_a_loss.number_of_negatives(p, zs)
+        _, kept = pairs_in_a_loss.fractions(p, zs, k)
         assert sum(tile.e.numel() for tile in kept.values()) <= most * len(zs) ** 2
 
 

@@ -18,8 +18,9 @@ from .arguments import require, shape_of
 from .blocks import REDUCTIONS, LossesOf, in_blocks, losses_in_blocks, uncompiled
 from .contrast import Comparison, Contrast, with_prepared
 from .info_nce import InfoNCE
-from .pairs_once import Pairs, by_whole_matrix, number_of_negatives
-from .pairs_once import pairs_of, sums_of_pairs
+from .pairs_in_a_loss import by_whole_matrix, number_of_negatives
+from .pairs_in_a_loss import pairs_of, sums_of_pairs
+from .pairs_once import Pairs
 from .statistics import Loss, Mean, statistics
 
 # %% ../nbs/library/18_composition.ipynb #1ef7027a

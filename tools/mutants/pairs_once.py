@@ -87,14 +87,12 @@ MUTANTS = (
             'β other than 1',
         ),
     )
-    + of(
-        'pairs_once.py',
-        'with_labels_and_ids',
+    + of('pairs_once.py', 'with_labels_and_ids',
         (
             'e.masked_fill_(same & known[:, None], 0.0)',
             'e.masked_fill_(same, 0.0)',
             'unknown labels are equal to nobody',
-        ),
+        )) + of('pairs_in_a_loss.py', 'with_labels_and_ids',
         (
             'clear_shared_ids(negative, rows, columns, p)',
             'pass',
@@ -104,20 +102,14 @@ MUTANTS = (
             'return None if others is None else (*others, rule.name)',
             'return None if others is None else (rule.name,)',
             'labels and sample ids together',
-        ),
-    )
-    + of(
-        'pairs_once.py',
-        'views_and_small_batches',
+        ))
+    + of('pairs_in_a_loss.py', 'views_and_small_batches',
         (
             'others = (z.roll(-turn * samples, 0) for turn in range(1, count))',
             'others = (z.roll(-samples, 0) for turn in range(1, count))',
             'three views have two positives',
-        ),
-    )
-    + of(
-        'pairs_once.py',
-        'what_takes_the_whole_matrix a_subclass_without_methods',
+        ))
+    + of('pairs_in_a_loss.py', 'what_takes_the_whole_matrix a_subclass_without_methods',
         (
             'say = None if changed else weights.tilts',
             'say = weights.tilts',
@@ -137,21 +129,15 @@ MUTANTS = (
             'of_tilts.append((1 + tilt.slope) * 2 / temperature + 2 * bound)',
             'of_tilts.append((1 + tilt.slope) * 2 / temperature)',
             'a large κ has a larger range',
-        ),
-    )
-    + of(
-        'pairs_once.py',
-        'calls_that_take_the_whole_matrix',
+        ))
+    + of('pairs_in_a_loss.py', 'calls_that_take_the_whole_matrix',
         (
             'and count * samples == e.z.shape[0]',
             'and True',
             'further negatives are no anchors',
             'with further candidates nobody promises that all are views of the batch',
-        ),
-    )
-    + of(
-        'pairs_once.py',
-        'second_derivatives no_second_derivative_with_chunk_size',
+        ))
+    + of('pairs_in_a_loss.py', 'second_derivatives no_second_derivative_with_chunk_size',
         (
             'require_once(p.keep)',
             'require_once(True)',
@@ -161,8 +147,7 @@ MUTANTS = (
             'z, to, create_graph=True)',
             'z, to)',
             'a gradient penalty would be differentiated as a constant',
-        ),
-    )
+        ))
     + of(
         'pairs_once.py',
         'memory_of_tiles products_of_a_step',
