@@ -17,7 +17,7 @@ from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE
 from unremix.encoders import ProjectionHead, make_encoder
 from unremix.queue import KeyQueue
-from unremix.unremix import Knobs
+from unremix.knobs import Knobs
 
 z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 y = torch.arange(4)

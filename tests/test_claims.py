@@ -148,7 +148,7 @@ def test_front_page_lists_every_page():
 
 def test_uncertainties_are_named_everywhere():
     "Whoever lists the kinds of uncertainty lists all of them."
-    comment = re.search(r'((?: *# .*\n)+) *uncertainty: str =', (ROOT/'unremix'/'unremix.py').read_text(encoding='utf-8'))[1]
+    comment = re.search(r'((?: *# .*\n)+) *uncertainty: str =', (ROOT/'unremix'/'knobs.py').read_text(encoding='utf-8'))[1]
     knobs = ''.join(''.join(c['source']) for c in cells_of(ROOT/'nbs'/'which_strategy.ipynb'))
     for kind in UNCERTAINTIES: assert kind in comment and f'`{kind}`' in knobs, kind
 

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from configs import run_of
 from unremix.selection import MEASURES
 from unremix.train import set_up
-from unremix.unremix import standard_score
+from unremix.normalizers import standard_score
 
 
 def small_run():

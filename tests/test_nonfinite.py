@@ -24,7 +24,7 @@ from unremix.queue import KeyQueue
 from unremix.rules import supervised, views
 from unremix.statistics import means, statistics
 from unremix.uncertainty import UNCERTAINTIES
-from unremix.unremix import NORMALIZERS
+from unremix.normalizers import NORMALIZERS
 
 b, d, f = 6, 8, 5
 

@@ -419,7 +419,7 @@ def test_a_module_trains_alike():
 
 def test_offsets_against_loops():
     "The scores of tiles are the standard scores of UnReMix's own definition."
-    from unremix.unremix import standard_score
+    from unremix.normalizers import standard_score
     from unremix.representativeness import representativeness
     from unremix.uncertainty import uncertainty
 

@@ -25,7 +25,9 @@ from unremix.row_sums import row_sums
 from unremix.rules import OutsideBatch, Without, views
 from unremix.statistics import heaviest, means, over
 from unremix.uncertainty import prepare_uncertainty, uncertainty
-from unremix.unremix import Knobs, UnReMix, keep_top
+from unremix.choosing import keep_top
+from unremix.knobs import Knobs
+from unremix.unremix import UnReMix
 
 B, D, T = 4, 3, 0.4
 

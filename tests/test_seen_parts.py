@@ -24,7 +24,8 @@ from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.encoders import Model, ProjectionHead, Residual, conv, make_encoder
 from unremix.queue import KeyQueue, follow, slots_of
-from unremix.unremix import Knobs, UnReMix, mixture
+from unremix.knobs import Knobs
+from unremix.unremix import UnReMix, mixture
 
 
 def draw(*shape, seed=0):

@@ -20,7 +20,8 @@ from unremix.rules import Without, views
 from unremix.selection import MEASURES, Placebo, Yardstick, hardness_and_mass
 from unremix.selection import knowledge, rank_profile, shares, swap_candidates, tilt
 from unremix.uncertainty import Indicator, uncertainty
-from unremix.unremix import Knobs, UnReMix, mixture
+from unremix.knobs import Knobs
+from unremix.unremix import UnReMix, mixture
 
 NEAR, OWN = [0.8, 0.4, -0.2], torch.tensor([False, False, True, False, False])
 

@@ -18,7 +18,10 @@ from unremix.embeddings import embed, from_views, stack
 from unremix.gradient_norm import gradient_norm
 from unremix.rules import views
 from unremix.uncertainty import Indicator
-from unremix.unremix import Knobs, by_range, by_sum, keep_sample, keep_top, mixture
+from unremix.choosing import keep_sample, keep_top
+from unremix.knobs import Knobs
+from unremix.normalizers import by_range, by_sum
+from unremix.unremix import mixture
 
 BARS = dict(sum=by_sum, minmax=by_range)
 every_bar = pytest.mark.parametrize('normalize', BARS)

@@ -25,7 +25,8 @@ from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.queue import KeyQueue
-from unremix.unremix import NORMALIZERS, UnReMix
+from unremix.normalizers import NORMALIZERS
+from unremix.unremix import UnReMix
 
 
 def first_half(c):

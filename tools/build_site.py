@@ -22,7 +22,7 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
     'Losses': ['library/1*', 'library/34_*', 'library/35_*', 'library/36_*'],
-    'Weightings': ['library/2*'],
+    'Weightings': ['library/2*', 'library/39_*', 'library/7*'],
     'Scale': [f'library/{page}_*' for page in (30, 31, 32, 37)],
     'Training': ['library/4[1-9]_*', 'library/5*', 'library/6*'],
     'Plumbing': ['library/0*', 'library/33_*', 'library/40_*', 'names'],

@@ -26,7 +26,9 @@ from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_cand
 from unremix.sweep import read_lines
 from unremix.train import set_up
 from unremix.uncertainty import UNCERTAINTIES, Indicator, uncertainty
-from unremix.unremix import UnReMix, keep_sample, standard_score
+from unremix.choosing import keep_sample
+from unremix.normalizers import standard_score
+from unremix.unremix import UnReMix
 
 ROOT, BATCH, BATCHES = Path(__file__).resolve().parents[1], 128, 8
 # name: (cell that trained it, weights restored?); one name per temperature

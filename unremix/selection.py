@@ -21,8 +21,9 @@ from .arguments import is_one_of, require
 from .contrast import Contrast
 from .hard_negatives import mean_one
 from .info_nce import mean_over
+from .normalizers import tilted
 from .uncertainty import Indicator
-from .unremix import Opinion, UnReMix, tilted
+from .unremix import Opinion, UnReMix
 
 # %% ../nbs/library/26_selection.ipynb #8270a6c4
 # how many times the logit is added to the log weight

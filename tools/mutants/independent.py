@@ -367,68 +367,68 @@ BLOCKS = of('blocks.py', SEEN,
         'rows of later blocks',
     ))
 
-UNREMIX = of('unremix.py', SEEN,
-    (
+UNREMIX = of('normalizers.py', SEEN,
+        (
         'spread = length / k.sqrt()',
         'spread = length / (k - 1).sqrt()',
         'population standard deviation',
     ),
-    (
+        (
         'clip: float = CLIP',
         'clip: float = 1.0',
         'scores are clipped at three deviations',
     ),
-    (
+        (
         'x = (i.value - i.low)',
         'x = i.value',
         'the least possible value counts nothing',
     ),
-    (
+        (
         'above = value - torch.where(enough, low, 0.0)',
         'above = value',
         'the lowest negative counts nothing with minmax',
-    ),
-    (
+    )) + of('unremix.py', SEEN,
+        (
         'of.other(u(), c, kappa_u)',
         'of.other(u(), c, kappa_r)',
         'κ of the uncertainty',
     ),
-    (
+        (
         'of.other(r(), c, kappa_r)',
         'of.other(r(), c, 1.0)',
         'κ of the representativeness',
     ),
-    (
-        'total.add_(log_p().exp(), alpha=weight)',
-        'total.add_(log_p().exp(), alpha=1 / 3)',
-        'λ',
-    ),
-    (
+        (
         'log_pool(c, knobs.beta * c.logits,',
         'log_pool(c, c.logits,',
         "β with `pool='log'`",
     ),
-    (
-        'torch.add(scores, score(), alpha=kappa)',
-        'torch.add(scores, score(), alpha=-kappa)',
-        "sign of κ with `pool='log'`",
-    ),
-    (
+        (
         'None if u is None else u.of(rows)',
         'u',
         'uncertainty of the anchors of a block',
     ),
-    (
+        (
         'detached(c) if self.detach else c',
         'detached(c)',
         '`detach_weights=False`',
+    )) + of('pools.py', SEEN,
+        (
+        'total.add_(log_p().exp(), alpha=weight)',
+        'total.add_(log_p().exp(), alpha=1 / 3)',
+        'λ',
     ),
-    (
+        (
+        'torch.add(scores, score(), alpha=kappa)',
+        'torch.add(scores, score(), alpha=-kappa)',
+        "sign of κ with `pool='log'`",
+    )) + of('choosing.py', SEEN,
+        (
         '(k / k.clamp(1, k_keep)).log()',
         '(k / k_keep).log()',
         'weights average 1 where fewer negatives are there than are kept',
-    ),
-    (
+    )) + of('knobs.py', SEEN,
+        (
         'abs(sum(mix) - 1) < 1e-6',
         'True',
         'a mixture that does not sum to 1 is refused',

@@ -535,15 +535,12 @@ UNREMIX = (
             '`distance` would be ignored, or meet what was prepared for another',
         ),
     )
-    + of(
-        'unremix.py',
-        METHODS,
+    + of('normalizers.py', METHODS,
         (
             'zero = c.cosine - c.cosine.detach()',
             'zero = 0.0',
             'with minmax, `detach_weights=False` would have no effect',
-        ),
-    )
+        ))
     + of(
         'hard_negatives.py',
         WEIGHTED,

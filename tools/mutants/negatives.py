@@ -519,7 +519,7 @@ MUTANTS = [
             'require(True, name',
             'labels rounded by a floating point type',
         )),
-    *of('unremix.py', UNREMIX,
+    *of('normalizers.py', UNREMIX,
         (
             'nothing = share <= smallest[:, None]',
             'nothing = share < 0',
@@ -531,15 +531,17 @@ MUTANTS = [
             'a millionth of a share would rule the sum at low temperatures',
         ),
         (
-            'log_mean = F.threshold(log_mean, math.log(tiny) + 1e-3, ABSENT)',
-            'pass',
-            'e^−87 would rule the sum at t = .02',
-        ),
-        (
             ' & x.isfinite()',
             '',
             'an infinite score would be taken for noise',
-        ),
+        )),
+    *of('pools.py', UNREMIX,
+        (
+            'log_mean = F.threshold(log_mean, math.log(tiny) + 1e-3, ABSENT)',
+            'pass',
+            'e^−87 would rule the sum at t = .02',
+        )),
+    *of('choosing.py', UNREMIX,
         ('turn <= left', 'turn < left', 'one too few would be kept'),
         (
             'above | (tied & (turn <= left))',
