@@ -13,8 +13,8 @@ UNCERTAINTY = (of(
     'pseudo_task.py',
     SEEN,
     (
-        '== number[:v]',
-        '== number[:v].roll(v // 2)',
+        'logits.diagonal(rows.start or 0)',
+        'logits.diagonal((rows.start or 0) + 1)',
         'a view is asked about its partner instead of about itself',
     ),
     (
@@ -29,7 +29,7 @@ UNCERTAINTY = (of(
     ),
     (
         "has_direction = e.extra['norm'][rows].isfinite()",
-        "has_direction = e.extra['norm'][rows].isfinite() | True",
+        "has_direction = e.extra['norm'][rows].isnan().logical_not()",
         'a zero vector finds all views equally near',
     ),
 ) + of(

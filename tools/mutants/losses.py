@@ -420,7 +420,7 @@ CLASS = (
             'it is computed under `no_grad`',
         )) + of('contrastive_loss.py', METHODS,
         (
-            "stats['temperature'] = comparison.temperature.detach().float()",
+            "stats['temperature'] = temperature.detach().float()",
             'pass',
             'nobody would see which temperature was learnt',
         )) + of('learned_temperature.py', METHODS,
