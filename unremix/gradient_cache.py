@@ -13,52 +13,81 @@ import torch
 from torch import Tensor, nn
 
 # %% ../nbs/library/37_gradient_cache.ipynb #f14b613e
-def random_state(device:torch.device)->tuple:
+def random_state(device: torch.device) -> tuple:
     "State of the generators that a forward pass on this device may use."
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == 'cuda' else None
+    return torch.get_rng_state(), torch.cuda.get_rng_state(
+        device
+    ) if device.type == 'cuda' else None
 
 
-def set_random_state(state:tuple, device:torch.device)->None:
+def set_random_state(state: tuple, device: torch.device) -> None:
     "Put a state back; that of a GPU only on a GPU."
     torch.set_rng_state(state[0])
     on_gpu = device.type == 'cuda' and state[1] is not None
-    if on_gpu: torch.cuda.set_rng_state(state[1], device)
+    if on_gpu:
+        torch.cuda.set_rng_state(state[1], device)
 
 # %% ../nbs/library/37_gradient_cache.ipynb #4f414090
 class MicroBatches:
     "Embeddings of a batch whose graphs are not kept; `backward` makes them again, one micro-batch at a time."
-    def __init__(self,
-        model:Callable, # views → (z, hidden)
-        views:Tensor,   # (n …)
-        size:int,       # views per micro-batch, 1 or more
-    ):
-        self.model, self.parts, self.device, self.states = model, views.split(size), views.device, []
-        with torch.no_grad(): z, hidden = zip(*map(self.embed, self.parts))
-        z, self.hidden = torch.cat(z), torch.cat(hidden)
-        self.z = z.to(torch.promote_types(z.dtype, torch.float32)).requires_grad_() # half precision would round the gradient
 
-    def embed(self, part:Tensor)->tuple:
+    def __init__(
+        self,
+        model: Callable,  # views → (z, hidden)
+        views: Tensor,  # (n …)
+        size: int,  # views per micro-batch, 1 or more
+    ):
+        self.model, self.parts, self.device, self.states = (
+            model,
+            views.split(size),
+            views.device,
+            [],
+        )
+        with torch.no_grad():
+            z, hidden = zip(*map(self.embed, self.parts))
+        z, self.hidden = torch.cat(z), torch.cat(hidden)
+        self.z = z.to(
+            torch.promote_types(z.dtype, torch.float32)
+        ).requires_grad_()  # half precision would round the gradient
+
+    def embed(self, part: Tensor) -> tuple:
         self.states.append(random_state(self.device))
         return self.model(part)
 
-    def backward(self,
-        loss:Tensor,            # of `self.z`
-        backward:Callable=torch.Tensor.backward, # called with a 0-d tensor for each micro-batch
-    )->None:
+    def backward(
+        self,
+        loss: Tensor,  # of `self.z`
+        backward: Callable = torch.Tensor.backward,  # called with a 0-d tensor for each micro-batch
+    ) -> None:
         "Gradients of the loss in the model's parameters."
-        loss.backward() # ends at the embeddings
-        after, kept = random_state(self.device), [b.clone() for b in buffers(self.model)]
-        for part, state, grad in zip(self.parts, self.states, self.z.grad.split(len(self.parts[0]))):
+        loss.backward()  # ends at the embeddings
+        after, kept = (
+            random_state(self.device),
+            [b.clone() for b in buffers(self.model)],
+        )
+        for part, state, grad in zip(
+            self.parts, self.states, self.z.grad.split(len(self.parts[0]))
+        ):
             set_random_state(state, self.device)
-            backward((self.model(part)[0].to(grad.dtype)*grad).sum())
+            backward((self.model(part)[0].to(grad.dtype) * grad).sum())
         set_random_state(after, self.device)
-        for b, value in zip(buffers(self.model), kept): b.copy_(value) # running statistics have seen the batch already
+        for b, value in zip(buffers(self.model), kept):
+            b.copy_(value)  # running statistics have seen the batch already
 
 # %% ../nbs/library/37_gradient_cache.ipynb #e035f9ed
-def buffers(model:Callable)->list: return list(model.buffers()) if isinstance(model, nn.Module) else []
+def buffers(model: Callable) -> list:
+    return list(model.buffers()) if isinstance(model, nn.Module) else []
 
 
-def warn_of_batchnorm(model:nn.Module, size:int)->None:
+def warn_of_batchnorm(model: nn.Module, size: int) -> None:
     "Statistics of BatchNorm are those of a micro-batch: not the same function as with the whole batch."
-    names = [name for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if names: warnings.warn(f'micro_batch={size}: BatchNorm ({len(names)} layers, first {names[0]!r}) takes its statistics from {size} images at a time; GroupNorm or LayerNorm would not notice', stacklevel=2)
+    names = [
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    if names:
+        warnings.warn(
+            f'micro_batch={size}: BatchNorm ({len(names)} layers, first {names[0]!r}) takes its statistics from {size} images at a time; GroupNorm or LayerNorm would not notice',
+            stacklevel=2,
+        )

@@ -14,81 +14,140 @@ from pathlib import Path
 ABOUT_WAITING = 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY'
 
 
-def wait_passively(environ=os.environ)->None:
+def wait_passively(environ=os.environ) -> None:
     "Let OpenMP's threads sleep while they wait, unless the user has decided; of use before PyTorch is loaded, warns after."
     if 'torch' in sys.modules and environ is os.environ:
-        warnings.warn('wait_passively() must be called before PyTorch is loaded: its threads have read their settings already', stacklevel=2)
-    if not any(name in environ for name in ABOUT_WAITING): environ['OMP_WAIT_POLICY'] = 'PASSIVE'
+        warnings.warn(
+            'wait_passively() must be called before PyTorch is loaded: its threads have read their settings already',
+            stacklevel=2,
+        )
+    if not any(name in environ for name in ABOUT_WAITING):
+        environ['OMP_WAIT_POLICY'] = 'PASSIVE'
 
 # %% ../nbs/library/40_machine.ipynb #4b233555
-def draw_into_files(environ=os.environ)->None:
+def draw_into_files(environ=os.environ) -> None:
     "Let matplotlib open no window; of use before it is loaded."
     environ['MPLBACKEND'] = 'agg'
 
 # %% ../nbs/library/40_machine.ipynb #2e95b13e
-SPELT = {'±': '+-', '–': '-', '—': '-', '−': '-', '×': 'x', '≥': '>=', '≤': '<=', '…': '...', '→': '->', '·': '*', '‘': "'", '’': "'", '“': '"', '”': '"',
-         'α': 'alpha', 'β': 'beta', 'κ': 'kappa', 'λ': 'lambda', 'τ': 'tau', '⁺': '+', '─': '-', '│': '|', '╭': '+', '╮': '+', '╰': '+', '╯': '+', '•': '*'}
+SPELT = {
+    '±': '+-',
+    '–': '-',
+    '—': '-',
+    '−': '-',
+    '×': 'x',
+    '≥': '>=',
+    '≤': '<=',
+    '…': '...',
+    '→': '->',
+    '·': '*',
+    '‘': "'",
+    '’': "'",
+    '“': '"',
+    '”': '"',
+    'α': 'alpha',
+    'β': 'beta',
+    'κ': 'kappa',
+    'λ': 'lambda',
+    'τ': 'tau',
+    '⁺': '+',
+    '─': '-',
+    '│': '|',
+    '╭': '+',
+    '╮': '+',
+    '╰': '+',
+    '╯': '+',
+    '•': '*',
+}
 
 
-def spell(error:UnicodeError)->tuple[str, int]:
+def spell(error: UnicodeError) -> tuple[str, int]:
     "Plain letters for what an encoding lacks: a handler for `codecs`."
-    lost = error.object[error.start:error.end]
-    base = lambda c: SPELT.get(c) or unicodedata.normalize('NFKD', c).encode('ascii', 'ignore').decode()
-    return ''.join(base(c) or c.encode('ascii', 'backslashreplace').decode() for c in lost), error.end
+    lost = error.object[error.start : error.end]
+    base = lambda c: (
+        SPELT.get(c)
+        or unicodedata.normalize('NFKD', c).encode('ascii', 'ignore').decode()
+    )
+    return ''.join(
+        base(c) or c.encode('ascii', 'backslashreplace').decode() for c in lost
+    ), error.end
 
 
 codecs.register_error('unremix.spell', spell)
 
 
-def spell_out()->None:
+def spell_out() -> None:
     "Print to any terminal without an error."
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='unremix.spell')
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='unremix.spell')
 
 # %% ../nbs/library/40_machine.ipynb #08a439cd
-def peak_of_process()->int|None: # bytes
+def peak_of_process() -> int | None:  # bytes
     "The most memory that this process has held, or None where the system does not say."
-    try: import resource
-    except ImportError: return None
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def free_memory(
-    info:Path=Path('/proc/meminfo'),   # Linux
-    group:Path=Path('/sys/fs/cgroup'), # limits of a container
-)->int|None: # bytes
+    info: Path = Path('/proc/meminfo'),  # Linux
+    group: Path = Path('/sys/fs/cgroup'),  # limits of a container
+) -> int | None:  # bytes
     "Memory that a process can still get, or None where the system does not say; all there is on macOS."
     if not info.exists():
-        known = {'SC_PHYS_PAGES', 'SC_PAGE_SIZE'} <= set(getattr(os, 'sysconf_names', ()))
-        return os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE') if known else None
-    free = int(info.read_text(encoding='utf-8').split('MemAvailable:')[1].split()[0])*1024
+        known = {'SC_PHYS_PAGES', 'SC_PAGE_SIZE'} <= set(
+            getattr(os, 'sysconf_names', ())
+        )
+        return (
+            os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') if known else None
+        )
+    free = (
+        int(info.read_text(encoding='utf-8').split('MemAvailable:')[1].split()[0])
+        * 1024
+    )
     return min(free, room_in_container(group))
 
 
-def room_in_container(group:Path)->float: # bytes; inf without a limit
+def room_in_container(group: Path) -> float:  # bytes; inf without a limit
     "What the container of this process has left, files in its cache not counted."
-    try: limit, used = (int((group/name).read_text(encoding='utf-8')) for name in ('memory.max', 'memory.current'))
-    except (OSError, ValueError): return float('inf') # no such file, or the word `max`
-    stat = group/'memory.stat'
-    fields = dict(l.split() for l in stat.read_text(encoding='utf-8').splitlines()) if stat.exists() else {}
+    try:
+        limit, used = (
+            int((group / name).read_text(encoding='utf-8'))
+            for name in ('memory.max', 'memory.current')
+        )
+    except (OSError, ValueError):
+        return float('inf')  # no such file, or the word `max`
+    stat = group / 'memory.stat'
+    fields = (
+        dict(l.split() for l in stat.read_text(encoding='utf-8').splitlines())
+        if stat.exists()
+        else {}
+    )
     return limit - used + int(fields.get('inactive_file', 0))
 
 
 def require_memory(
-    need:int,    # bytes
-    what:str,    # that needs them, in the plural
-    instead:str, # what to do
-)->None:
+    need: int,  # bytes
+    what: str,  # that needs them, in the plural
+    instead: str,  # what to do
+) -> None:
     "Raise a `ValueError` before work starts that cannot fit."
     free = free_memory()
-    if free is not None and need > free: raise ValueError(f'{what} need {need/1e9:.2g} GB of memory, and {free/1e9:.2g} GB are free: {instead}')
+    if free is not None and need > free:
+        raise ValueError(
+            f'{what} need {need / 1e9:.2g} GB of memory, and {free / 1e9:.2g} GB are free: {instead}'
+        )
 
 # %% ../nbs/library/40_machine.ipynb #cd80e971
-def command()->int: # exit status
+def command() -> int:  # exit status
     "What the command `unremix` starts."
     wait_passively()
     draw_into_files()
     spell_out()
     from unremix.cli import main
+
     return main()

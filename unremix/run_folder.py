@@ -24,32 +24,40 @@ from .gather import rank_and_size
 
 # %% ../nbs/library/45_run_folder.ipynb #378c0b03
 def write_atomic(
-    path:Path,
-    write:Callable, # called with the open binary file
-    keep:Path|None=None, # where the old file goes; None: nowhere
-)->None:
+    path: Path,
+    write: Callable,  # called with the open binary file
+    keep: Path | None = None,  # where the old file goes; None: nowhere
+) -> None:
     "Write beside, flush to disk, rename: a reader finds the old file or the new one, nothing between."
-    beside = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.part') # its own: two writers must not share one
+    beside = path.with_name(
+        f'{path.name}.{uuid.uuid4().hex[:8]}.part'
+    )  # its own: two writers must not share one
     try:
         with open(beside, 'xb') as f:
             write(f)
             f.flush()
             os.fsync(f.fileno())
-        if keep and path.exists(): os.replace(path, keep)
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(beside, path)
     except BaseException as e:
-        with suppress(OSError): beside.unlink()
-        if not (cause := disk_error(e)): raise
-        raise OSError(f'{str(path)!r} cannot be written ({cause.strerror}): what was there is intact; make room or give another folder') from None
+        with suppress(OSError):
+            beside.unlink()
+        if not (cause := disk_error(e)):
+            raise
+        raise OSError(
+            f'{str(path)!r} cannot be written ({cause.strerror}): what was there is intact; make room or give another folder'
+        ) from None
 
 
-def disk_error(e:BaseException)->OSError|None:
+def disk_error(e: BaseException) -> OSError | None:
     "What the operating system said, also where a library (`torch.save`) turned it into an error of its own."
-    while e and not (isinstance(e, OSError) and e.strerror): e = e.__context__
+    while e and not (isinstance(e, OSError) and e.strerror):
+        e = e.__context__
     return e
 
 # %% ../nbs/library/45_run_folder.ipynb #dd72e8b9
-def write_json(path:Path, value)->None:
+def write_json(path: Path, value) -> None:
     "Write a value as json, atomically."
     text = json.dumps(plain(value), indent=1, allow_nan=False) + '\n'
     write_atomic(path, lambda f: f.write(text.encode()))
@@ -57,65 +65,108 @@ def write_json(path:Path, value)->None:
 
 def plain(value):
     "The same with None for every number that json does not have: NaN and the infinities."
-    if isinstance(value, float): return value if math.isfinite(value) else None
-    if isinstance(value, dict): return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
     return value
 
 
-def read_json(path:Path)->dict:
+def read_json(path: Path) -> dict:
     "Read a json object; one sentence if the file holds none."
-    try: value = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError: value = None
-    if not isinstance(value, dict): raise ValueError(f'{str(path)!r} is not a json object: delete it or give another folder')
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(
+            f'{str(path)!r} is not a json object: delete it or give another folder'
+        )
     return value
 
 # %% ../nbs/library/45_run_folder.ipynb #6e620790
-NOT_OF_THE_RUN = 'log_every', 'save_every', 'data_root', 'accelerator', 'devices', 'num_nodes' # how and where, not what
-LEFT_OPEN = {'precision': 'auto'} # asked in this way, whatever was chosen at the start is right
-HELD = 'in_use.json' # while a process works in the folder
+NOT_OF_THE_RUN = (
+    'log_every',
+    'save_every',
+    'data_root',
+    'accelerator',
+    'devices',
+    'num_nodes',
+)  # how and where, not what
+LEFT_OPEN = {
+    'precision': 'auto'
+}  # asked in this way, whatever was chosen at the start is right
+HELD = 'in_use.json'  # while a process works in the folder
 
 
-def disagreement(found:dict, cfg)->dict: # field: (found, wanted)
+def disagreement(found: dict, cfg) -> dict:  # field: (found, wanted)
     "In which fields a recorded configuration is of another run than the wanted one."
-    found = cfg.usual() | flat(found) # an older release had fewer fields
+    found = cfg.usual() | flat(found)  # an older release had fewer fields
     found, wanted = (json.loads(json.dumps(fields)) for fields in (found, cfg.fields()))
-    asked = [k for k in found | wanted if k not in NOT_OF_THE_RUN and not (k in LEFT_OPEN and wanted.get(k) == LEFT_OPEN[k])]
-    return {k: (found.get(k), wanted.get(k)) for k in asked if found.get(k, ...) != wanted.get(k)}
+    asked = [
+        k
+        for k in found | wanted
+        if k not in NOT_OF_THE_RUN
+        and not (k in LEFT_OPEN and wanted.get(k) == LEFT_OPEN[k])
+    ]
+    return {
+        k: (found.get(k), wanted.get(k))
+        for k in asked
+        if found.get(k, ...) != wanted.get(k)
+    }
 
 
-def recorded(out:Path, field:str):
+def recorded(out: Path, field: str):
     "What the folder's `config.json` says, or None without one."
-    path = Path(out)/'config.json'
+    path = Path(out) / 'config.json'
     return flat(read_json(path)).get(field) if path.is_file() else None
 
 
-def is_leftover(name:str)->bool:
+def is_leftover(name: str) -> bool:
     "Whether a process that was killed while it claimed the folder may have left this file."
     return name == HELD or name.startswith('config.json') and name.endswith('.part')
 
 
 def check_folder(
-    out:Path,
-    cfg, # of the run
-)->dict|None: # the result if the run is finished
+    out: Path,
+    cfg,  # of the run
+) -> dict | None:  # the result if the run is finished
     "Refuse a folder that holds something else; touches nothing."
     out = Path(out)
-    if out.exists() and not out.is_dir(): raise ValueError(f'out={str(out)!r} is a file: give a folder')
-    if not out.exists() or all(is_leftover(p.name) for p in out.iterdir()): return None
-    if not (out/'config.json').exists(): raise ValueError(f'out={str(out)!r} has files but no config.json: give a new or empty folder')
-    differ = [f'{k} ({found!r}, asked {wanted!r})' for k, (found, wanted) in disagreement(read_json(out/'config.json'), cfg).items()]
-    if differ: raise ValueError(f'out={str(out)!r} holds a run with other settings: {", ".join(differ)}; give another folder')
-    return read_json(out/'result.json') if (out/'result.json').exists() else None
+    if out.exists() and not out.is_dir():
+        raise ValueError(f'out={str(out)!r} is a file: give a folder')
+    if not out.exists() or all(is_leftover(p.name) for p in out.iterdir()):
+        return None
+    if not (out / 'config.json').exists():
+        raise ValueError(
+            f'out={str(out)!r} has files but no config.json: give a new or empty folder'
+        )
+    differ = [
+        f'{k} ({found!r}, asked {wanted!r})'
+        for k, (found, wanted) in disagreement(
+            read_json(out / 'config.json'), cfg
+        ).items()
+    ]
+    if differ:
+        raise ValueError(
+            f'out={str(out)!r} holds a run with other settings: {", ".join(differ)}; give another folder'
+        )
+    return read_json(out / 'result.json') if (out / 'result.json').exists() else None
 
 # %% ../nbs/library/45_run_folder.ipynb #6d18bb17
-def claim_folder(out:Path, cfg)->Path:
+def claim_folder(out: Path, cfg) -> Path:
     "Make the folder and write the resolved configuration, the first file of every run."
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out/'config.json').exists(): write_json(out/'config.json', cfg.as_json())
-    except OSError as e: raise OSError(f'out={str(out)!r} cannot be written ({e.strerror or e}): give another folder') from None
+        if not (out / 'config.json').exists():
+            write_json(out / 'config.json', cfg.as_json())
+    except OSError as e:
+        raise OSError(
+            f'out={str(out)!r} cannot be written ({e.strerror or e}): give another folder'
+        ) from None
     return out
 
 # %% ../nbs/library/45_run_folder.ipynb #ccb241c8
@@ -123,238 +174,379 @@ class FolderInUse(BlockingIOError):
     "Another process works in the folder; the message says which."
 
 
-TAKEN = errno.EAGAIN, errno.EACCES, errno.EDEADLK # what systems answer if somebody else has the lock
-FAR = 2**30 # Windows locks bytes, and nobody can read what is locked: one that the file does not have
+TAKEN = (
+    errno.EAGAIN,
+    errno.EACCES,
+    errno.EDEADLK,
+)  # what systems answer if somebody else has the lock
+FAR = (
+    2**30
+)  # Windows locks bytes, and nobody can read what is locked: one that the file does not have
 
 
-def lock(file)->None:
+def lock(file) -> None:
     "Take the operating system's lock on an open file, or raise `OSError` at once."
     if os.name == 'nt':
         import msvcrt
+
         file.seek(FAR)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         import fcntl
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def holder(path:Path)->str:
+def holder(path: Path) -> str:
     "Who works where this lock file lies, in words."
-    try: who = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): return 'another process works in it'
+    try:
+        who = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return 'another process works in it'
     return f'process {who["pid"]} on {who["host"]} works in it since {who["since"]}'
 
 
-def is_at(file, path:Path)->bool:
+def is_at(file, path: Path) -> bool:
     "Is this open file still the one with that name?"
-    try: return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError: return False
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
 def hold(
-    path:Path,      # lock file: made, and removed at the end
-    what:str,       # it stands for, in words
-    tries:int=6,    # a twentieth of a second apart: somebody may just be looking
+    path: Path,  # lock file: made, and removed at the end
+    what: str,  # it stands for, in words
+    tries: int = 6,  # a twentieth of a second apart: somebody may just be looking
 ):
     "Nobody else holds `path` while the block runs; `FolderInUse` if somebody does."
     file = None
     for attempt in range(tries):
-        if attempt: time.sleep(.05)
-        try: file = open(path, 'a+b')
-        except OSError as e: raise OSError(f'{what} cannot be written ({e.strerror}): give another folder') from None
-        try: lock(file)
+        if attempt:
+            time.sleep(0.05)
+        try:
+            file = open(path, 'a+b')
+        except OSError as e:
+            raise OSError(
+                f'{what} cannot be written ({e.strerror}): give another folder'
+            ) from None
+        try:
+            lock(file)
         except OSError as e:
             if e.errno not in TAKEN:
-                warnings.warn(f'{what} lies on a file system without locks ({e.strerror}): do not start a second process there', stacklevel=4)
+                warnings.warn(
+                    f'{what} lies on a file system without locks ({e.strerror}): do not start a second process there',
+                    stacklevel=4,
+                )
                 break
             file.close()
         else:
-            if is_at(file, path): break
-            file.close() # its last holder removed it in between
-    if file.closed: raise FolderInUse(f'{what} is in use: {holder(path)}; wait for it or give another folder')
-    with suppress(OSError): # a full disk may keep no name, the lock holds all the same
+            if is_at(file, path):
+                break
+            file.close()  # its last holder removed it in between
+    if file.closed:
+        raise FolderInUse(
+            f'{what} is in use: {holder(path)}; wait for it or give another folder'
+        )
+    with suppress(OSError):  # a full disk may keep no name, the lock holds all the same
         os.ftruncate(file.fileno(), 0)
-        who = {'pid': os.getpid(), 'host': socket.gethostname(), 'since': time.strftime('%Y-%m-%d %H:%M:%S')}
+        who = {
+            'pid': os.getpid(),
+            'host': socket.gethostname(),
+            'since': time.strftime('%Y-%m-%d %H:%M:%S'),
+        }
         os.write(file.fileno(), json.dumps(who).encode())
-    try: yield
+    try:
+        yield
     finally:
-        if os.name != 'nt': path.unlink(missing_ok=True) # before the lock is free, or it would be the next one's
+        if os.name != 'nt':
+            path.unlink(
+                missing_ok=True
+            )  # before the lock is free, or it would be the next one's
         file.close()
         if os.name == 'nt':
-            with suppress(OSError): path.unlink()
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager
-def hold_folder(out:Path):
+def hold_folder(out: Path):
     "Make the folder and keep other processes out while the block runs; `FolderInUse` if one works in it."
     out = Path(out)
-    try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise OSError(f'out={str(out)!r} cannot be written ({e.strerror}): give another folder') from None
-    with hold(out/HELD, f'out={str(out)!r}'):
-        for part in out.glob('*.part'): part.unlink(missing_ok=True) # of processes that were killed
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OSError(
+            f'out={str(out)!r} cannot be written ({e.strerror}): give another folder'
+        ) from None
+    with hold(out / HELD, f'out={str(out)!r}'):
+        for part in out.glob('*.part'):
+            part.unlink(missing_ok=True)  # of processes that were killed
         yield
 
 
-def require_free(out:Path)->None:
+def require_free(out: Path) -> None:
     "Raise `FolderInUse` if a process works in the folder: told before the images are read."
-    path = Path(out)/HELD
-    if not path.exists(): return
+    path = Path(out) / HELD
+    if not path.exists():
+        return
     try:
-        with hold(path, f'out={str(out)!r}'): pass
-    except FolderInUse: raise
-    except OSError: pass # a folder that cannot be written is told when it is claimed
+        with hold(path, f'out={str(out)!r}'):
+            pass
+    except FolderInUse:
+        raise
+    except OSError:
+        pass  # a folder that cannot be written is told when it is claimed
 
 # %% ../nbs/library/45_run_folder.ipynb #7a10e001
-def what_changed(part:str, then:dict, now:dict)->str|None:
+def what_changed(part: str, then: dict, now: dict) -> str | None:
     "How the images of a part differ from those that a folder was made with; None if they don't."
-    for what, count in dict(images=lambda d: d['images'], classes=lambda d: len(d['classes'])).items():
-        if count(then) != count(now): return f'{part} had {count(then)} {what}, now {count(now)}'
+    for what, count in dict(
+        images=lambda d: d['images'], classes=lambda d: len(d['classes'])
+    ).items():
+        if count(then) != count(now):
+            return f'{part} had {count(then)} {what}, now {count(now)}'
     same = all(then[k] == now[k] for k in ('labelled', 'classes', 'fingerprint'))
     return None if same else f'{part} has as many images and classes, but not the same'
 
 
 def check_data(
-    out:Path,
-    looked:dict, # what `look` of the next page found
-)->None:
+    out: Path,
+    looked: dict,  # what `look` of the next page found
+) -> None:
     "Refuse other images than those that a run folder was made with; nothing to check where a folder says nothing about them."
-    path = Path(out)/'data.json'
+    path = Path(out) / 'data.json'
     then = read_json(path) if path.exists() else {}
-    changes = [c for part in ('train', 'test') if part in then and (c := what_changed(part, then[part], looked[part]))]
-    if changes: raise ValueError(f'out={str(out)!r} was made with other images: {"; ".join(changes)}; bring those back or give another folder')
+    changes = [
+        c
+        for part in ('train', 'test')
+        if part in then and (c := what_changed(part, then[part], looked[part]))
+    ]
+    if changes:
+        raise ValueError(
+            f'out={str(out)!r} was made with other images: {"; ".join(changes)}; bring those back or give another folder'
+        )
 
 
-def claim_data(out:Path, looked:dict)->None:
+def claim_data(out: Path, looked: dict) -> None:
     "Write down which images a run folder is made with, unless it says so already."
-    if not (Path(out)/'data.json').exists(): write_json(Path(out)/'data.json', looked)
+    if not (Path(out) / 'data.json').exists():
+        write_json(Path(out) / 'data.json', looked)
 
 # %% ../nbs/library/45_run_folder.ipynb #7c939fe3
-def cut_log(path:Path, step:int)->None:
+def cut_log(path: Path, step: int) -> None:
     "Keep the complete lines before `step`: what a run wrote after its last checkpoint is written again."
-    lines = path.read_text(encoding='utf-8').splitlines(keepends=True) if path.exists() else []
+    lines = (
+        path.read_text(encoding='utf-8').splitlines(keepends=True)
+        if path.exists()
+        else []
+    )
     kept = [l for l in lines if l.endswith('}\n') and json.loads(l)['step'] < step]
     write_atomic(path, lambda f: f.write(''.join(kept).encode()))
 
 # %% ../nbs/library/45_run_folder.ipynb #bc4cc93f
-EXTRAS = 'criterion', 'queue', 'follower' # parts of a run with a state of their own, if it has them
+EXTRAS = (
+    'criterion',
+    'queue',
+    'follower',
+)  # parts of a run with a state of their own, if it has them
 
 
-def before(path:Path)->Path:
+def before(path: Path) -> Path:
     "Where the checkpoint before this one is kept."
     return path.with_name(path.stem + '_before' + path.suffix)
 
 
-def gather_objects(mine)->list:
+def gather_objects(mine) -> list:
     "What every process has, in the order of ranks."
     size = rank_and_size()[1]
-    if size == 1: return [mine]
-    everybody = [None]*size
+    if size == 1:
+        return [mine]
+    everybody = [None] * size
     dist.all_gather_object(everybody, mine)
     return everybody
 
 
-def on_first(run, act:Callable):
+def on_first(run, act: Callable):
     "What `act` returns or raises on rank 0, on every process."
     value = error = None
     if run.fabric.is_global_zero:
-        try: value = act()
-        except (ValueError, OSError) as e: error = e
+        try:
+            value = act()
+        except (ValueError, OSError) as e:
+            error = e
     value, error = run.fabric.broadcast((value, error))
-    if error: raise error
+    if error:
+        raise error
     return value
 
 
-def tensors_of(run)->Iterator[tuple[str, Tensor]]: # name, floating-point tensor
+def tensors_of(run) -> Iterator[tuple[str, Tensor]]:  # name, floating-point tensor
     "Everything that training changes: parameters, running statistics, moments of the optimiser, keys."
     yield from run.model.state_dict().items()
     for i, moments in run.optimizer.state_dict()['state'].items():
-        yield from ((f'{name} of parameter {i}', x) for name, x in moments.items() if isinstance(x, Tensor))
-    if getattr(run, 'follower', None) is not None: yield from run.follower.state_dict().items()
-    if getattr(run, 'queue', None) is not None: yield 'keys of the queue', run.queue.z
+        yield from (
+            (f'{name} of parameter {i}', x)
+            for name, x in moments.items()
+            if isinstance(x, Tensor)
+        )
+    if getattr(run, 'follower', None) is not None:
+        yield from run.follower.state_dict().items()
+    if getattr(run, 'queue', None) is not None:
+        yield 'keys of the queue', run.queue.z
 
 
-def first_not_finite(run)->str|None:
+def first_not_finite(run) -> str | None:
     "Name of the first tensor that holds something else than numbers, on any process; waits for the device once."
-    names, tensors = zip(*((name, x) for name, x in tensors_of(run) if x.is_floating_point()))
-    good = torch.stack([x.isfinite().all().to(run.fabric.device) for x in tensors]).int()
-    if rank_and_size()[1] > 1: dist.all_reduce(good, dist.ReduceOp.MIN)
+    names, tensors = zip(
+        *((name, x) for name, x in tensors_of(run) if x.is_floating_point())
+    )
+    good = torch.stack(
+        [x.isfinite().all().to(run.fabric.device) for x in tensors]
+    ).int()
+    if rank_and_size()[1] > 1:
+        dist.all_reduce(good, dist.ReduceOp.MIN)
     return None if good.all() else names[int(good.argmin())]
 
 
 def save_checkpoint(
-    path:Path,
-    run,     # a `Run` of the next page
-    **state, # epoch: epochs done; done: steps of the next one; seconds: of training; loss: of the last step
-)->None:
+    path: Path,
+    run,  # a `Run` of the next page
+    **state,  # epoch: epochs done; done: steps of the next one; seconds: of training; loss: of the last step
+) -> None:
     "Everything needed to go on, written atomically by rank 0; the checkpoint before stays as `checkpoint_before.pt`."
-    random = gather_objects(random_state(run.fabric.device)) # of every process
-    state |= {'model': run.model.state_dict(), 'optimizer': run.optimizer.state_dict(), 'precision': run.fabric.strategy.precision.state_dict(),
-              'random': random, 'config': run.cfg.as_json(), 'torch': str(torch.__version__)}
-    state |= {name: getattr(run, name).state_dict() for name in EXTRAS if getattr(run, name, None) is not None}
-    on_first(run, lambda: write_atomic(path, lambda f: torch.save(state, f), before(path)))
+    random = gather_objects(random_state(run.fabric.device))  # of every process
+    state |= {
+        'model': run.model.state_dict(),
+        'optimizer': run.optimizer.state_dict(),
+        'precision': run.fabric.strategy.precision.state_dict(),
+        'random': random,
+        'config': run.cfg.as_json(),
+        'torch': str(torch.__version__),
+    }
+    state |= {
+        name: getattr(run, name).state_dict()
+        for name in EXTRAS
+        if getattr(run, name, None) is not None
+    }
+    on_first(
+        run, lambda: write_atomic(path, lambda f: torch.save(state, f), before(path))
+    )
 
 # %% ../nbs/library/45_run_folder.ipynb #5aeaf7ac
-def load_checkpoint(path:Path)->dict:
+def load_checkpoint(path: Path) -> dict:
     "Read a checkpoint without running any code in it; one sentence if it is damaged or foreign."
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError: raise
-    except Exception as e: raise ValueError(f'checkpoint {str(path)!r} cannot be read ({type(e).__name__}): delete it to start the run again') from None
-    missing = {'epoch', 'seconds', 'loss', 'model', 'optimizer', 'precision', 'config'} - set(state if isinstance(state, dict) else ())
-    if missing: raise ValueError(f'checkpoint {str(path)!r} lacks {", ".join(sorted(missing))}: it was not written by unremix')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as e:
+        raise ValueError(
+            f'checkpoint {str(path)!r} cannot be read ({type(e).__name__}): delete it to start the run again'
+        ) from None
+    missing = {
+        'epoch',
+        'seconds',
+        'loss',
+        'model',
+        'optimizer',
+        'precision',
+        'config',
+    } - set(state if isinstance(state, dict) else ())
+    if missing:
+        raise ValueError(
+            f'checkpoint {str(path)!r} lacks {", ".join(sorted(missing))}: it was not written by unremix'
+        )
     return state
 
 # %% ../nbs/library/45_run_folder.ipynb #e688cbbc
-def newest_good(path:Path, cfg)->dict|None:
+def newest_good(path: Path, cfg) -> dict | None:
     "The checkpoint, or the one before it with a warning if it is damaged or another run's; None without any."
     found = [p for p in (path, before(path)) if p.exists()]
     for i, p in enumerate(found):
-        try: return belongs(load_checkpoint(p), p, cfg)
+        try:
+            return belongs(load_checkpoint(p), p, cfg)
         except ValueError as e:
-            if i+1 == len(found): raise
-            warnings.warn(f'{e}; going on from {str(found[i+1])!r} instead', stacklevel=2)
+            if i + 1 == len(found):
+                raise
+            warnings.warn(
+                f'{e}; going on from {str(found[i + 1])!r} instead', stacklevel=2
+            )
 
 
-def belongs(state:dict, path:Path, cfg)->dict:
+def belongs(state: dict, path: Path, cfg) -> dict:
     "The checkpoint, if it is of a run with this configuration."
     differ = disagreement(state['config'], cfg)
-    if differ: raise ValueError(f'checkpoint {str(path)!r} is of a run with other settings ({", ".join(differ)}): delete it to start the run again')
+    if differ:
+        raise ValueError(
+            f'checkpoint {str(path)!r} is of a run with other settings ({", ".join(differ)}): delete it to start the run again'
+        )
     return state
 
 
-def random_of(state:dict, run)->tuple|None:
+def random_of(state: dict, run) -> tuple | None:
     "State of this process's generators inside an epoch; a fresh one where other processes or another kind of device had them."
     rank, size = rank_and_size()
     device, seen, done = run.fabric.device, state['random'], state.get('done', 0)
-    generators = lambda states: [x is not None for x in states] # of the CPU, of a GPU
-    same = len(seen) == size and generators(seen[rank]) == generators(random_state(device))
-    over = state['epoch'] == flat(state['config']).get('epochs') # read in order to be scored
-    if not (same or over): warnings.warn(f'the run goes on with {size} × {device.type}, other than before: its numbers are not those of a run that was never stopped', stacklevel=4)
-    if same or not done: return seen[rank] if done else None # the next epoch seeds them
-    torch.manual_seed(state['epoch']*1_000_003 + done*1_009 + rank)
+    generators = lambda states: [x is not None for x in states]  # of the CPU, of a GPU
+    same = len(seen) == size and generators(seen[rank]) == generators(
+        random_state(device)
+    )
+    over = state['epoch'] == flat(state['config']).get(
+        'epochs'
+    )  # read in order to be scored
+    if not (same or over):
+        warnings.warn(
+            f'the run goes on with {size} × {device.type}, other than before: its numbers are not those of a run that was never stopped',
+            stacklevel=4,
+        )
+    if same or not done:
+        return seen[rank] if done else None  # the next epoch seeds them
+    torch.manual_seed(state['epoch'] * 1_000_003 + done * 1_009 + rank)
     return random_state(device)
 
 
-def restore(run, path:Path)->dict: # epoch, done, seconds, loss, random
+def restore(run, path: Path) -> dict:  # epoch, done, seconds, loss, random
     "Put a run where its checkpoint left it; without one it is at the start."
     state = newest_good(path, run.cfg)
-    if state is None: return {'epoch': 0, 'done': 0, 'seconds': 0., 'loss': math.nan}
-    try: run.model.load_state_dict(state['model'])
-    except RuntimeError: raise ValueError(f'checkpoint {str(path)!r} holds another model: delete it to start the run again') from None
+    if state is None:
+        return {'epoch': 0, 'done': 0, 'seconds': 0.0, 'loss': math.nan}
+    try:
+        run.model.load_state_dict(state['model'])
+    except RuntimeError:
+        raise ValueError(
+            f'checkpoint {str(path)!r} holds another model: delete it to start the run again'
+        ) from None
     run.optimizer.load_state_dict(state['optimizer'])
-    if state['precision']: run.fabric.strategy.precision.load_state_dict(state['precision'])
+    if state['precision']:
+        run.fabric.strategy.precision.load_state_dict(state['precision'])
     for name in EXTRAS:
         part = getattr(run, name, None)
-        strict = name != 'criterion' # where an older release kept a generator
-        if name in state and part is not None: part.load_state_dict(state[name], strict=strict)
-    return {k: state[k] for k in ('epoch', 'seconds', 'loss')} | {'done': state.get('done', 0), 'random': random_of(state, run)}
+        strict = name != 'criterion'  # where an older release kept a generator
+        if name in state and part is not None:
+            part.load_state_dict(state[name], strict=strict)
+    return {k: state[k] for k in ('epoch', 'seconds', 'loss')} | {
+        'done': state.get('done', 0),
+        'random': random_of(state, run),
+    }
 
 # %% ../nbs/library/45_run_folder.ipynb #074a6311
-def code_version()->str:
+def code_version() -> str:
     "Version of the package, and the commit if it runs from a git checkout."
     git = ['git', '-C', str(Path(unremix.__file__).parent)]
     try:
-        subprocess.run([*git, 'ls-files', '--error-unmatch', '__init__.py'], check=True, capture_output=True)
-        commit = subprocess.run([*git, 'describe', '--always', '--dirty', '--exclude=*'], check=True, capture_output=True, text=True).stdout
+        subprocess.run(
+            [*git, 'ls-files', '--error-unmatch', '__init__.py'],
+            check=True,
+            capture_output=True,
+        )
+        commit = subprocess.run(
+            [*git, 'describe', '--always', '--dirty', '--exclude=*'],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         return f'{unremix.__version__}+{commit.strip()}'
-    except (OSError, subprocess.CalledProcessError): return unremix.__version__
+    except (OSError, subprocess.CalledProcessError):
+        return unremix.__version__

@@ -23,49 +23,100 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .arguments import require
-from .gradient_cache import MicroBatches, random_state, set_random_state, warn_of_batchnorm
-from .config import LR_SCHEDULES, OPTIMIZERS, PRECISIONS, TrainConfig, assign, criterion_of, read
-from .data import Augment, Images, choose, describe, hold_out, keep_images, load_dataset, rank_in_class, tell, why_unscored
+from unremix.gradient_cache import (
+    MicroBatches,
+    random_state,
+    set_random_state,
+    warn_of_batchnorm,
+)
+from unremix.config import (
+    LR_SCHEDULES,
+    OPTIMIZERS,
+    PRECISIONS,
+    TrainConfig,
+    assign,
+    criterion_of,
+    read,
+)
+from unremix.data import (
+    Augment,
+    Images,
+    choose,
+    describe,
+    hold_out,
+    keep_images,
+    load_dataset,
+    rank_in_class,
+    tell,
+    why_unscored,
+)
 from .gather import rank_and_size
 from .machine import peak_of_process
 from .encoders import Model, ProjectionHead, make_encoder
 from .queue import KeyQueue, follow
-from .run_folder import check_data, check_folder, claim_data, claim_folder, code_version, cut_log, first_not_finite, hold_folder, on_first, plain, read_json, recorded, require_free, restore, save_checkpoint, write_json
+from unremix.run_folder import (
+    check_data,
+    check_folder,
+    claim_data,
+    claim_folder,
+    code_version,
+    cut_log,
+    first_not_finite,
+    hold_folder,
+    on_first,
+    plain,
+    read_json,
+    recorded,
+    require_free,
+    restore,
+    save_checkpoint,
+    write_json,
+)
 
 # %% ../nbs/library/46_train.ipynb #e17a852d
 def lr_at(
-    step:int,      # 0 to total-1
-    total:int,     # steps of the run
-    peak:float,    # largest learning rate
-    warmup:int=0,  # steps of linear rise
-    schedule:str='cosine', # a key of `LR_SCHEDULES`
-)->float:
+    step: int,  # 0 to total-1
+    total: int,  # steps of the run
+    peak: float,  # largest learning rate
+    warmup: int = 0,  # steps of linear rise
+    schedule: str = 'cosine',  # a key of `LR_SCHEDULES`
+) -> float:
     "Learning rate of a step: linear warm-up, then half a cosine to zero, or constant."
-    if step < warmup: return peak*(step+1)/warmup
-    return LR_SCHEDULES[schedule](peak, step-warmup, total-warmup)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return LR_SCHEDULES[schedule](peak, step - warmup, total - warmup)
 
 # %% ../nbs/library/46_train.ipynb #4bb50528
 def scheduled(
-    start:float,          # value at the first step
-    end:float|None,       # value at the last step; None = constant
-    progress:float,       # 0 at the first step, 1 at the last
-    steps:int|None=None,  # jumps; None = continuous
-)->float:
+    start: float,  # value at the first step
+    end: float | None,  # value at the last step; None = constant
+    progress: float,  # 0 at the first step, 1 at the last
+    steps: int | None = None,  # jumps; None = continuous
+) -> float:
     "Linear path from `start` to `end`, continuous or on `steps`+1 plateaus of equal length."
-    if end is None: return start
-    if steps: progress = min(int(progress*(steps+1)), steps)/steps
-    return start*(1-progress) + end*progress # exact at both ends
+    if end is None:
+        return start
+    if steps:
+        progress = min(int(progress * (steps + 1)), steps) / steps
+    return start * (1 - progress) + end * progress  # exact at both ends
 
 # %% ../nbs/library/46_train.ipynb #95f196d1
-def assign_schedules(run, step:int)->dict:
+def assign_schedules(run, step: int) -> dict:
     "Set the learning rate and the knobs that move for a step; return them."
-    optim, schedule, total = run.cfg.optim, run.cfg.schedule, run.steps*run.cfg.optim.epochs
-    warmup = round(optim.warmup_epochs*run.steps)
+    optim, schedule, total = (
+        run.cfg.optim,
+        run.cfg.schedule,
+        run.steps * run.cfg.optim.epochs,
+    )
+    warmup = round(optim.warmup_epochs * run.steps)
     now = {'lr': lr_at(step, total, optim.lr, warmup, optim.lr_schedule)}
-    for group in run.optimizer.param_groups: group['lr'] = now['lr']
-    progress = min(step/max(total-1, 1), 1)
+    for group in run.optimizer.param_groups:
+        group['lr'] = now['lr']
+    progress = min(step / max(total - 1, 1), 1)
     for knob, start in run.start.items():
-        now[knob] = scheduled(start, schedule.ends[knob], progress, schedule.anneal_steps)
+        now[knob] = scheduled(
+            start, schedule.ends[knob], progress, schedule.anneal_steps
+        )
         assign(run.criterion, knob, now[knob])
     return now
 
@@ -73,253 +124,470 @@ def assign_schedules(run, step:int)->dict:
 @dataclass
 class Run:
     "What a training step needs."
-    cfg:TrainConfig
-    images:Images       # uint8, on the device
-    augment:nn.Module   # uint8 (b c h w) -> float view (b c h w)
-    fabric:Fabric
-    model:nn.Module     # view -> (z_raw (b d), hidden (b f))
-    optimizer:torch.optim.Optimizer
-    criterion:nn.Module
-    steps:int           # per epoch
-    start:dict          # first value of each scheduled attribute
-    queue:KeyQueue|None=None   # keys of earlier batches
-    follower:nn.Module|None=None # the encoder that made them
+
+    cfg: TrainConfig
+    images: Images  # uint8, on the device
+    augment: nn.Module  # uint8 (b c h w) -> float view (b c h w)
+    fabric: Fabric
+    model: nn.Module  # view -> (z_raw (b d), hidden (b f))
+    optimizer: torch.optim.Optimizer
+    criterion: nn.Module
+    steps: int  # per epoch
+    start: dict  # first value of each scheduled attribute
+    queue: KeyQueue | None = None  # keys of earlier batches
+    follower: nn.Module | None = None  # the encoder that made them
 
 # %% ../nbs/library/46_train.ipynb #0c35b151
 class Classifier(nn.Linear):
     "Linear head of the supervised baseline: class logits, and its own input as `hidden`."
-    def forward(self, h): return super().forward(h), h
+
+    def forward(self, h):
+        return super().forward(h), h
 
 # %% ../nbs/library/46_train.ipynb #c1f5445d
-def make_model(cfg:TrainConfig, images:Images)->Model:
+def make_model(cfg: TrainConfig, images: Images) -> Model:
     "Encoder f, then head g; the same weights for every contrastive strategy of a seed."
     torch.manual_seed(cfg.run.seed)
     encoder = make_encoder(cfg.model.encoder, images.x.shape[1], images.x.shape[-1])
-    if cfg.strategy == 'supervised': head = Classifier(encoder.out_dim, len(images.classes))
-    else: head = ProjectionHead(encoder.out_dim, cfg.model.head_hidden, cfg.model.head_out)
+    if cfg.strategy == 'supervised':
+        head = Classifier(encoder.out_dim, len(images.classes))
+    else:
+        head = ProjectionHead(
+            encoder.out_dim, cfg.model.head_hidden, cfg.model.head_out
+        )
     model = Model(encoder, head)
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if cfg.run.sync_batchnorm else model
+    return (
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if cfg.run.sync_batchnorm
+        else model
+    )
 
 
-def make_criterion(cfg:TrainConfig)->nn.Module:
+def make_criterion(cfg: TrainConfig) -> nn.Module:
     "The loss of a run; `ValueError` for one that would have to be trained itself."
     criterion = criterion_of(cfg)
     learned = [name for name, p in criterion.named_parameters() if p.requires_grad]
-    require(not learned, 'the loss of a strategy', 'without parameters: this loop trains the encoder only', learned)
+    require(
+        not learned,
+        'the loss of a strategy',
+        'without parameters: this loop trains the encoder only',
+        learned,
+    )
     return criterion
 
 # %% ../nbs/library/46_train.ipynb #0539886f
-def auto_precision(device:torch.device)->str: # '32-true' or 'bf16-mixed'
+def auto_precision(device: torch.device) -> str:  # '32-true' or 'bf16-mixed'
     "bf16-mixed where the processor multiplies bfloat16 in hardware, else 32-true."
-    wide = torch.backends.cpu.get_cpu_capability() != 'DEFAULT' # else told by ATEN_CPU_CAPABILITY to use none of it
-    fast_cpu = wide and any(getattr(torch.cpu, f, bool)() for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == 'cuda' else device.type == 'cpu' and fast_cpu
+    wide = (
+        torch.backends.cpu.get_cpu_capability() != 'DEFAULT'
+    )  # else told by ATEN_CPU_CAPABILITY to use none of it
+    fast_cpu = wide and any(
+        getattr(torch.cpu, f, bool)()
+        for f in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    )
+    fast = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == 'cuda'
+        else device.type == 'cpu' and fast_cpu
+    )
     return 'bf16-mixed' if fast else '32-true'
 
 # %% ../nbs/library/46_train.ipynb #a7a29892
-def require_device(cfg:TrainConfig)->str: # 'cuda', 'mps' or 'cpu'
+def require_device(cfg: TrainConfig) -> str:  # 'cuda', 'mps' or 'cpu'
     "Where the run computes; `ValueError` for what this machine lacks."
-    there = {'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available(), 'cpu': True}
+    there = {
+        'cuda': torch.cuda.is_available(),
+        'mps': torch.backends.mps.is_available(),
+        'cpu': True,
+    }
     names = [name for name, is_there in there.items() if is_there]
-    require(cfg.run.accelerator in ('auto', *names), 'accelerator', 'one that this machine has, auto or ' + ' or '.join(names), cfg.run.accelerator)
+    require(
+        cfg.run.accelerator in ('auto', *names),
+        'accelerator',
+        'one that this machine has, auto or ' + ' or '.join(names),
+        cfg.run.accelerator,
+    )
     kind = names[0] if cfg.run.accelerator == 'auto' else cfg.run.accelerator
     most = {'cuda': torch.cuda.device_count(), 'mps': 1}.get(kind, math.inf)
-    require(cfg.run.devices <= most, 'devices', f'at most the {most} of this machine', cfg.run.devices)
-    require(kind != 'cpu' or cfg.run.precision != '16-mixed', 'precision', 'auto, 32-true or bf16-mixed on a CPU, which has no 16-mixed', cfg.run.precision)
-    require(kind == 'cuda' or not cfg.run.sync_batchnorm, 'sync_batchnorm', f'False on {kind}, since it needs CUDA', cfg.run.sync_batchnorm)
+    require(
+        cfg.run.devices <= most,
+        'devices',
+        f'at most the {most} of this machine',
+        cfg.run.devices,
+    )
+    require(
+        kind != 'cpu' or cfg.run.precision != '16-mixed',
+        'precision',
+        'auto, 32-true or bf16-mixed on a CPU, which has no 16-mixed',
+        cfg.run.precision,
+    )
+    require(
+        kind == 'cuda' or not cfg.run.sync_batchnorm,
+        'sync_batchnorm',
+        f'False on {kind}, since it needs CUDA',
+        cfg.run.sync_batchnorm,
+    )
     return kind
 
 
 def resolve(
-    cfg:TrainConfig,
-    out:Path|None=None, # run folder that may hold the first part of the run
-)->TrainConfig:
+    cfg: TrainConfig,
+    out: Path | None = None,  # run folder that may hold the first part of the run
+) -> TrainConfig:
     "Replace 'auto' by what the run began with, or else by what this machine gets."
-    if cfg.run.precision != 'auto': return cfg
+    if cfg.run.precision != 'auto':
+        return cfg
     begun = recorded(out, 'precision') if out else None
-    if begun in PRECISIONS: return cfg.but({'precision': begun})
+    if begun in PRECISIONS:
+        return cfg.but({'precision': begun})
     return cfg.but({'precision': auto_precision(torch.device(require_device(cfg)))})
 
 
-def available(accelerator:str|None)->str:
+def available(accelerator: str | None) -> str:
     "The accelerator of a run, or 'auto' on a machine that has none."
     there = {'cuda': torch.cuda.is_available, 'mps': torch.backends.mps.is_available}
-    return accelerator if there.get(accelerator, lambda: bool(accelerator))() else 'auto'
+    return (
+        accelerator if there.get(accelerator, lambda: bool(accelerator))() else 'auto'
+    )
 
 # %% ../nbs/library/46_train.ipynb #5d664a4d
-def split_images(cfg:TrainConfig)->tuple[Images, Images|None]: # trained on; held out, or None
+def split_images(
+    cfg: TrainConfig,
+) -> tuple[Images, Images | None]:  # trained on; held out, or None
     "The training images of a run, and those that `validation` holds out of them."
-    if cfg.data.validation is None: return load_dataset(cfg.data.dataset, 'train', cfg.data.data_root, cfg.data.limit, cfg.data.image_size), None
-    rest, held = hold_out(load_dataset(cfg.data.dataset, 'train', cfg.data.data_root, None, cfg.data.image_size), cfg.data.validation)
-    return choose(rest, rank_in_class(rest.y).argsort(stable=True)[:cfg.data.limit]), held
+    if cfg.data.validation is None:
+        return load_dataset(
+            cfg.data.dataset,
+            'train',
+            cfg.data.data_root,
+            cfg.data.limit,
+            cfg.data.image_size,
+        ), None
+    rest, held = hold_out(
+        load_dataset(
+            cfg.data.dataset, 'train', cfg.data.data_root, None, cfg.data.image_size
+        ),
+        cfg.data.validation,
+    )
+    return choose(
+        rest, rank_in_class(rest.y).argsort(stable=True)[: cfg.data.limit]
+    ), held
 
 # %% ../nbs/library/46_train.ipynb #7a10f002
-def scored_images(cfg:TrainConfig)->Images:
+def scored_images(cfg: TrainConfig) -> Images:
     "The images that `validation` holds out, else the test images."
-    return split_images(cfg)[1] if cfg.data.validation else load_dataset(cfg.data.dataset, 'test', cfg.data.data_root, cfg.data.limit, cfg.data.image_size)
+    return (
+        split_images(cfg)[1]
+        if cfg.data.validation
+        else load_dataset(
+            cfg.data.dataset,
+            'test',
+            cfg.data.data_root,
+            cfg.data.limit,
+            cfg.data.image_size,
+        )
+    )
 
 
-def why_not(strategy:str, images:Images)->str|None:
+def why_not(strategy: str, images: Images) -> str | None:
     "Why a strategy cannot train on these images: it asks for labels that they lack."
     without = (images.y < 0).sum().item()
-    if strategy not in ('supervised', 'oracle'): return None
-    if len(images.y[images.y >= 0].unique()) < 2: return 'the training images show less than two classes'
-    return f'{without} of {len(images)} training images have no label' if strategy == 'supervised' and without else None
+    if strategy not in ('supervised', 'oracle'):
+        return None
+    if len(images.y[images.y >= 0].unique()) < 2:
+        return 'the training images show less than two classes'
+    return (
+        f'{without} of {len(images)} training images have no label'
+        if strategy == 'supervised' and without
+        else None
+    )
 
 
-def look(cfg:TrainConfig)->dict: # what data.json of a run folder holds
+def look(cfg: TrainConfig) -> dict:  # what data.json of a run folder holds
     "Load both parts and say what they hold; `ValueError` if the run cannot use them."
     images, test = split_images(cfg)[0], scored_images(cfg)
     why = why_not(cfg.strategy, images)
-    require(why is None, 'strategy', f'one that needs no labels, since {why}', cfg.strategy)
+    require(
+        why is None, 'strategy', f'one that needs no labels, since {why}', cfg.strategy
+    )
     unscored = why_unscored(images, test)
-    if unscored: tell(f'{unscored}: accuracies and false negatives are left out')
+    if unscored:
+        tell(f'{unscored}: accuracies and false negatives are left out')
     return {'train': describe(images), 'test': describe(test), 'unscored': unscored}
 
 
-def in_result(looked:dict)->dict:
+def in_result(looked: dict) -> dict:
     "What a result says about its images."
     unscored = {'unscored': looked['unscored']} if looked['unscored'] else {}
-    return {'data': looked['train']['fingerprint'] + looked['test']['fingerprint']} | unscored
+    return {
+        'data': looked['train']['fingerprint'] + looked['test']['fingerprint']
+    } | unscored
 
 # %% ../nbs/library/46_train.ipynb #301221f6
-def set_up(cfg:TrainConfig)->Run:
+def set_up(cfg: TrainConfig) -> Run:
     "Load the data and build everything a step needs; touches no file of the run."
     images = split_images(cfg)[0]
-    require(cfg.optim.batch_size <= len(images.x), 'batch_size', f'at most the {len(images.x)} training images', cfg.optim.batch_size)
-    fabric = Fabric(accelerator=cfg.run.accelerator, devices=cfg.run.devices, num_nodes=cfg.run.num_nodes, precision=cfg.run.precision)
+    require(
+        cfg.optim.batch_size <= len(images.x),
+        'batch_size',
+        f'at most the {len(images.x)} training images',
+        cfg.optim.batch_size,
+    )
+    fabric = Fabric(
+        accelerator=cfg.run.accelerator,
+        devices=cfg.run.devices,
+        num_nodes=cfg.run.num_nodes,
+        precision=cfg.run.precision,
+    )
     fabric.launch()
-    require(fabric.world_size == cfg.run.devices*cfg.run.num_nodes, 'devices × num_nodes', f'the {fabric.world_size} processes that were started', cfg.run.devices*cfg.run.num_nodes)
-    model = make_model(cfg, images).to(memory_format=torch.channels_last if cfg.run.channels_last else torch.contiguous_format)
-    if cfg.memory.micro_batch: warn_of_batchnorm(model, cfg.memory.micro_batch)
+    require(
+        fabric.world_size == cfg.run.devices * cfg.run.num_nodes,
+        'devices × num_nodes',
+        f'the {fabric.world_size} processes that were started',
+        cfg.run.devices * cfg.run.num_nodes,
+    )
+    model = make_model(cfg, images).to(
+        memory_format=torch.channels_last
+        if cfg.run.channels_last
+        else torch.contiguous_format
+    )
+    if cfg.memory.micro_batch:
+        warn_of_batchnorm(model, cfg.memory.micro_batch)
     follower = deepcopy(model).to(fabric.device) if cfg.memory.queue_size else None
-    queue = KeyQueue(cfg.memory.queue_size, cfg.model.head_out, stores_hidden=True).to(fabric.device) if cfg.memory.queue_size else None
-    model, optimizer = fabric.setup(model, OPTIMIZERS[cfg.optim.optimizer](model.parameters(), cfg.optim))
+    queue = (
+        KeyQueue(cfg.memory.queue_size, cfg.model.head_out, stores_hidden=True).to(
+            fabric.device
+        )
+        if cfg.memory.queue_size
+        else None
+    )
+    model, optimizer = fabric.setup(
+        model, OPTIMIZERS[cfg.optim.optimizer](model.parameters(), cfg.optim)
+    )
     criterion = make_criterion(cfg).to(fabric.device)
     start = {knob: read(criterion, knob) for knob in cfg.schedule.ends}
-    images = dataclasses.replace(images, x=images.x.to(fabric.device), y=images.y.to(fabric.device))
-    return Run(cfg, images, Augment.for_images(images, cfg.data.augment_strength).to(fabric.device), fabric, model, optimizer, criterion, len(images.x)//cfg.optim.batch_size, start, queue, follower)
+    images = dataclasses.replace(
+        images, x=images.x.to(fabric.device), y=images.y.to(fabric.device)
+    )
+    return Run(
+        cfg,
+        images,
+        Augment.for_images(images, cfg.data.augment_strength).to(fabric.device),
+        fabric,
+        model,
+        optimizer,
+        criterion,
+        len(images.x) // cfg.optim.batch_size,
+        start,
+        queue,
+        follower,
+    )
 
 # %% ../nbs/library/46_train.ipynb #afe209cf
-def embed(run:Run, views:Tensor)->tuple: # z (n d), hidden (n f), what to call with the loss
+def embed(
+    run: Run, views: Tensor
+) -> tuple:  # z (n d), hidden (n f), what to call with the loss
     "Views through the encoder, in one piece or in micro-batches."
-    if run.cfg.memory.micro_batch is None: return *run.model(views), run.fabric.backward
+    if run.cfg.memory.micro_batch is None:
+        return *run.model(views), run.fabric.backward
     micro = MicroBatches(run.model, views, run.cfg.memory.micro_batch)
     return micro.z, micro.hidden, lambda loss: micro.backward(loss, run.fabric.backward)
 
 
-def embed_with_keys(run:Run, views:Tensor)->tuple:
+def embed_with_keys(run: Run, views: Tensor) -> tuple:
     "First views through the encoder, second ones through its slow copy."
     queries, keys = views.chunk(2)
-    with torch.no_grad(), run.fabric.autocast(): k, h = run.follower(keys)
+    with torch.no_grad(), run.fabric.autocast():
+        k, h = run.follower(keys)
     z, hidden, backward = embed(run, queries)
-    return torch.cat([z, k.to(z.dtype)]), torch.cat([hidden, h.to(hidden.dtype)]), backward
+    return (
+        torch.cat([z, k.to(z.dtype)]),
+        torch.cat([hidden, h.to(hidden.dtype)]),
+        backward,
+    )
 
 
-def share_of(run:Run, idx:Tensor)->Tensor:
+def share_of(run: Run, idx: Tensor) -> Tensor:
     "The part of a batch that this process works on."
     return idx.chunk(run.fabric.world_size)[run.fabric.global_rank]
 
 
-def order_of(run:Run, epoch:int)->Tensor:
+def order_of(run: Run, epoch: int) -> Tensor:
     "Batch order of an epoch, the same on every process; seeds what is random in the epoch."
-    seed = run.cfg.run.seed*1_000_003 + epoch + 1
+    seed = run.cfg.run.seed * 1_000_003 + epoch + 1
     torch.manual_seed(seed)
-    order = torch.randperm(len(run.images.x))[:run.steps*run.cfg.optim.batch_size]
-    if run.fabric.global_rank: torch.manual_seed(seed*1_009 + run.fabric.global_rank)
+    order = torch.randperm(len(run.images.x))[: run.steps * run.cfg.optim.batch_size]
+    if run.fabric.global_rank:
+        torch.manual_seed(seed * 1_009 + run.fabric.global_rank)
     return order.to(run.images.x.device)
 
 # %% ../nbs/library/46_train.ipynb #89f15c53
 def epoch_steps(
-    run:Run,
-    epoch:int,
-    done:int=0,        # steps of this epoch that were taken before
-    random:tuple|None=None, # state of the generators after them
-)->Iterator[tuple]:    # (step, loss (), values of the log)
+    run: Run,
+    epoch: int,
+    done: int = 0,  # steps of this epoch that were taken before
+    random: tuple | None = None,  # state of the generators after them
+) -> Iterator[tuple]:  # (step, loss (), values of the log)
     "Train for one epoch, one step per iteration; everything random follows from (seed, epoch)."
     cfg, order = run.cfg, order_of(run, epoch)
-    if random is not None: set_random_state(random, run.fabric.device)
+    if random is not None:
+        set_random_state(random, run.fabric.device)
     for i, batch in enumerate(order.split(cfg.optim.batch_size)):
-        if i < done: continue
-        step, idx = epoch*run.steps + i, share_of(run, batch)
+        if i < done:
+            continue
+        step, idx = epoch * run.steps + i, share_of(run, batch)
         values, log_now = assign_schedules(run, step), step % cfg.run.log_every == 0
         x, y = run.images.x[idx], run.images.y[idx]
-        views = run.augment(torch.cat([x, x]))                              # (2b c h w)
-        z, hidden, backward = (embed_with_keys if run.queue else embed)(run, views) # forward
+        views = run.augment(torch.cat([x, x]))  # (2b c h w)
+        z, hidden, backward = (embed_with_keys if run.queue else embed)(
+            run, views
+        )  # forward
         known = dict(queue=run.queue, sample_ids=idx) if run.queue else {}
-        loss = run.criterion(*z.chunk(2), hidden=hidden.chunk(2), true_labels=y, return_stats=log_now, **known)
-        if log_now: loss, stats = loss
-        backward(loss)                                                      # backward
-        if cfg.optim.clip_grad: run.fabric.clip_gradients(run.model, run.optimizer, max_norm=cfg.optim.clip_grad)
-        run.optimizer.step()                                                # step
+        loss = run.criterion(
+            *z.chunk(2),
+            hidden=hidden.chunk(2),
+            true_labels=y,
+            return_stats=log_now,
+            **known,
+        )
+        if log_now:
+            loss, stats = loss
+        backward(loss)  # backward
+        if cfg.optim.clip_grad:
+            run.fabric.clip_gradients(
+                run.model, run.optimizer, max_norm=cfg.optim.clip_grad
+            )
+        run.optimizer.step()  # step
         run.optimizer.zero_grad()
         if run.queue:
             follow(run.follower, run.model.module, cfg.memory.momentum)
-            run.queue.push(z.chunk(2)[1].detach(), hidden.chunk(2)[1], sample_ids=idx, true_labels=y, labels=y)
-        if log_now: values |= {k: v.item() for k, v in stats.items()}
+            run.queue.push(
+                z.chunk(2)[1].detach(),
+                hidden.chunk(2)[1],
+                sample_ids=idx,
+                true_labels=y,
+                labels=y,
+            )
+        if log_now:
+            values |= {k: v.item() for k, v in stats.items()}
         yield step, loss.detach(), values
 
 # %% ../nbs/library/46_train.ipynb #b56bf939
 class Log:
     "Lines of log.jsonl, and the figures beside the progress bar."
-    def __init__(self, path:Path, bar:tqdm):
-        self.path, self.bar, self.last, self.clock = path, bar, bar.n, time.perf_counter()
 
-    def __call__(self, run:Run, step:int, loss:float, values:dict)->None:
-        now, seen = time.perf_counter(), (step+1-self.last)*run.cfg.optim.batch_size
-        line = {'step': step, 'epoch': step//run.steps, 'loss': loss, 'images_per_s': round(seen/(now-self.clock))} | values
+    def __init__(self, path: Path, bar: tqdm):
+        self.path, self.bar, self.last, self.clock = (
+            path,
+            bar,
+            bar.n,
+            time.perf_counter(),
+        )
+
+    def __call__(self, run: Run, step: int, loss: float, values: dict) -> None:
+        now, seen = (
+            time.perf_counter(),
+            (step + 1 - self.last) * run.cfg.optim.batch_size,
+        )
+        line = {
+            'step': step,
+            'epoch': step // run.steps,
+            'loss': loss,
+            'images_per_s': round(seen / (now - self.clock)),
+        } | values
         text = json.dumps(plain(line), allow_nan=False) + '\n'
         try:
-            with open(self.path, 'a', encoding='utf-8') as f: f.write(text)
-        except OSError as e: raise OSError(f'{str(self.path)!r} cannot be written ({e.strerror}): make room and start the same command again') from None
-        self.last, self.clock = step+1, now
-        short = {'loss': 'loss', 'images_per_s': 'img/s', 'clamped_fraction': 'clamped', 'effective_negatives': 'effective'}
-        self.bar.set_postfix_str(', '.join(f'{v} {line[k]:.4g}' for k, v in short.items() if k in line))
+            with open(self.path, 'a', encoding='utf-8') as f:
+                f.write(text)
+        except OSError as e:
+            raise OSError(
+                f'{str(self.path)!r} cannot be written ({e.strerror}): make room and start the same command again'
+            ) from None
+        self.last, self.clock = step + 1, now
+        short = {
+            'loss': 'loss',
+            'images_per_s': 'img/s',
+            'clamped_fraction': 'clamped',
+            'effective_negatives': 'effective',
+        }
+        self.bar.set_postfix_str(
+            ', '.join(f'{v} {line[k]:.4g}' for k, v in short.items() if k in line)
+        )
 
 # %% ../nbs/library/46_train.ipynb #108f4f9a
 class FirstBad:
     "Remembers the first step whose loss was not finite, without waiting for the device."
-    def __init__(self, device:torch.device): self.step = torch.full((), -1, device=device)
-    def see(self, step:int, loss:Tensor)->None: self.step = torch.where((self.step < 0) & ~loss.isfinite(), step, self.step)
+
+    def __init__(self, device: torch.device):
+        self.step = torch.full((), -1, device=device)
+
+    def see(self, step: int, loss: Tensor) -> None:
+        self.step = torch.where((self.step < 0) & ~loss.isfinite(), step, self.step)
 
 
-USUAL_LR = {'adam': .02, 'adamw': .02, 'sgd': 2.} # more is rarely meant
+USUAL_LR = {'adam': 0.02, 'adamw': 0.02, 'sgd': 2.0}  # more is rarely meant
 
 
-def likely_knob(cfg:TrainConfig, values:dict)->tuple[str, str]: # what to blame, what to do
+def likely_knob(
+    cfg: TrainConfig, values: dict
+) -> tuple[str, str]:  # what to blame, what to do
     "The knob of a diverged run that lies furthest beyond what usually works, if any does."
     fields = cfg.fields()
-    now = {k: values.get(k, fields[k]) for k in ('temperature', 'uncertainty_temperature', 'beta', 'kappa') if k in fields}
-    beyond = { # name, remedy: how many times
-        ('lr', 'lower lr'): cfg.optim.lr/USUAL_LR.get(cfg.optim.optimizer, math.inf),
+    now = {
+        k: values.get(k, fields[k])
+        for k in ('temperature', 'uncertainty_temperature', 'beta', 'kappa')
+        if k in fields
+    }
+    beyond = {  # name, remedy: how many times
+        ('lr', 'lower lr'): cfg.optim.lr / USUAL_LR.get(cfg.optim.optimizer, math.inf),
         ('weight_decay', 'lower weight_decay'): cfg.optim.weight_decay,
-        ('beta', 'lower beta'): now.get('beta', 0.)/100,
-        ('kappa', 'lower kappa'): max(now.get('kappa', (0.,)))/100}
+        ('beta', 'lower beta'): now.get('beta', 0.0) / 100,
+        ('kappa', 'lower kappa'): max(now.get('kappa', (0.0,))) / 100,
+    }
     for name in ('temperature', 'uncertainty_temperature'):
-        if now.get(name): beyond[name, f'raise {name}'] = .02/now[name]
-    if cfg.run.precision == '16-mixed': beyond['precision', 'take bf16-mixed or 32-true, whose numbers do not end at 65,504'] = 1.01
+        if now.get(name):
+            beyond[name, f'raise {name}'] = 0.02 / now[name]
+    if cfg.run.precision == '16-mixed':
+        beyond[
+            'precision',
+            'take bf16-mixed or 32-true, whose numbers do not end at 65,504',
+        ] = 1.01
     (name, remedy), times = max(beyond.items(), key=lambda item: item[1])
-    if times <= 1: return '', 'lower lr, raise temperature or clip the gradient'
+    if times <= 1:
+        return '', 'lower lr, raise temperature or clip the gradient'
     return f', most likely because of {name}={now.get(name, fields[name])}', remedy
 
 
-def sick(what:str, cfg:TrainConfig, values:dict, checkpoint:Path)->FloatingPointError:
+def sick(
+    what: str, cfg: TrainConfig, values: dict, checkpoint: Path
+) -> FloatingPointError:
     "The error of a run that is no longer made of numbers: what was seen, where the last good state is, what to change."
     seen = ', '.join(f'{k} {v:.3g}' for k, v in values.items())
-    last = f'the last good state is {str(checkpoint)!r}' if checkpoint.exists() else 'there is no checkpoint yet'
+    last = (
+        f'the last good state is {str(checkpoint)!r}'
+        if checkpoint.exists()
+        else 'there is no checkpoint yet'
+    )
     blame, remedy = likely_knob(cfg, values)
     return FloatingPointError(f'{what} (seen last: {seen}){blame}; {last}: {remedy}')
 
 
-def check_finite(bad:FirstBad, cfg:TrainConfig, values:dict, checkpoint:Path)->None:
+def check_finite(
+    bad: FirstBad, cfg: TrainConfig, values: dict, checkpoint: Path
+) -> None:
     "Stop a run whose loss is no longer a number, on all processes if on one."
-    if rank_and_size()[1] > 1: dist.all_reduce(bad.step, dist.ReduceOp.MAX)
-    if (step := bad.step.item()) >= 0: raise sick(f'loss is not finite at step {step}', cfg, values, checkpoint)
+    if rank_and_size()[1] > 1:
+        dist.all_reduce(bad.step, dist.ReduceOp.MAX)
+    if (step := bad.step.item()) >= 0:
+        raise sick(f'loss is not finite at step {step}', cfg, values, checkpoint)
 
 
-def check_state(run:Run, step:int, values:dict, checkpoint:Path)->None:
+def check_state(run: Run, step: int, values: dict, checkpoint: Path) -> None:
     "Stop a run before it saves weights, moments or keys that are no numbers."
-    if (name := first_not_finite(run)): raise sick(f'{name} is not finite after step {step}', run.cfg, values, checkpoint)
+    if name := first_not_finite(run):
+        raise sick(
+            f'{name} is not finite after step {step}', run.cfg, values, checkpoint
+        )
 
 # %% ../nbs/library/46_train.ipynb #e8774f1c
 class Interrupted(SystemExit):
@@ -330,87 +598,150 @@ class Interrupted(SystemExit):
 def stop_signals():
     "Yields a list that will hold the number of a signal, if one comes; threads other than the main one get none."
     asked, old = [], {}
+
     def ask(number, frame):
         asked.append(number)
         signal.signal(number, old[number])
+
     if threading.current_thread() is threading.main_thread():
-        for number in stopping(): old[number] = signal.signal(number, ask) or signal.SIG_DFL
-    try: yield asked
+        for number in stopping():
+            old[number] = signal.signal(number, ask) or signal.SIG_DFL
+    try:
+        yield asked
     finally:
-        for number, handler in old.items(): signal.signal(number, handler)
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 ALWAYS, IF_FREE = ('SIGINT', 'SIGTERM'), ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGBREAK')
 
 
-def stopping()->list[int]:
+def stopping() -> list[int]:
     "Numbers of the signals that stop a run: those that this system has and nobody else waits for or ignores."
-    always, others = ([getattr(signal, name) for name in names if hasattr(signal, name)] for names in (ALWAYS, IF_FREE))
-    return always + [number for number in others if signal.getsignal(number) == signal.SIG_DFL]
+    always, others = (
+        [getattr(signal, name) for name in names if hasattr(signal, name)]
+        for names in (ALWAYS, IF_FREE)
+    )
+    return always + [
+        number for number in others if signal.getsignal(number) == signal.SIG_DFL
+    ]
 
 
-def asked_of_all(run:Run, asked:list)->int:
+def asked_of_all(run: Run, asked: list) -> int:
     "Number of the signal that any process was sent; 0 for none."
     number = int(asked[0]) if asked else 0
-    if run.fabric.world_size == 1: return number
+    if run.fabric.world_size == 1:
+        return number
     highest = torch.tensor(number, device=run.fabric.device)
     dist.all_reduce(highest, dist.ReduceOp.MAX)
     return highest.item()
 
 # %% ../nbs/library/46_train.ipynb #cdaeea78
-def fit(run:Run, out:Path, state:dict, bar:tqdm)->dict: # epoch, done, seconds, loss
+def fit(
+    run: Run, out: Path, state: dict, bar: tqdm
+) -> dict:  # epoch, done, seconds, loss
     "Take the steps that are left; log some, save checkpoints, stop when asked."
-    checkpoint, log, start, bad = out/'checkpoint.pt', Log(out/'log.jsonl', bar), time.perf_counter() - state['seconds'], FirstBad(run.fabric.device)
-    values, on_cpu, random = {}, run.fabric.device.type == 'cpu', state.pop('random', None)
+    checkpoint, log, start, bad = (
+        out / 'checkpoint.pt',
+        Log(out / 'log.jsonl', bar),
+        time.perf_counter() - state['seconds'],
+        FirstBad(run.fabric.device),
+    )
+    values, on_cpu, random = (
+        {},
+        run.fabric.device.type == 'cpu',
+        state.pop('random', None),
+    )
     with stop_signals() as asked:
         for epoch in range(state['epoch'], run.cfg.optim.epochs):
-            for step, loss, new in epoch_steps(run, epoch, state.get('done', 0), random):
+            for step, loss, new in epoch_steps(
+                run, epoch, state.get('done', 0), random
+            ):
                 bar.update()
                 bad.see(step, loss)
-                done, log_now, values = step + 1 - epoch*run.steps, step % run.cfg.run.log_every == 0, values | new
+                done, log_now, values = (
+                    step + 1 - epoch * run.steps,
+                    step % run.cfg.run.log_every == 0,
+                    values | new,
+                )
                 last, stop = done == run.steps, asked_of_all(run, asked)
-                save = last or stop or run.cfg.run.save_every and (step+1) % run.cfg.run.save_every == 0
-                if log_now or save or on_cpu: check_finite(bad, run.cfg, values, checkpoint)
-                if log_now and run.fabric.is_global_zero: log(run, step, loss.item(), new)
-                if not save: continue
+                save = (
+                    last
+                    or stop
+                    or run.cfg.run.save_every
+                    and (step + 1) % run.cfg.run.save_every == 0
+                )
+                if log_now or save or on_cpu:
+                    check_finite(bad, run.cfg, values, checkpoint)
+                if log_now and run.fabric.is_global_zero:
+                    log(run, step, loss.item(), new)
+                if not save:
+                    continue
                 check_state(run, step, values, checkpoint)
-                state = {'epoch': epoch + last, 'done': 0 if last else done, 'seconds': time.perf_counter()-start, 'loss': loss.item()}
+                state = {
+                    'epoch': epoch + last,
+                    'done': 0 if last else done,
+                    'seconds': time.perf_counter() - start,
+                    'loss': loss.item(),
+                }
                 save_checkpoint(checkpoint, run, **state)
-                if stop and not (last and epoch+1 == run.cfg.optim.epochs):
-                    print(f'unremix: stopped after step {step}; the same command goes on from {str(checkpoint)!r}', file=sys.stderr)
+                if stop and not (last and epoch + 1 == run.cfg.optim.epochs):
+                    print(
+                        f'unremix: stopped after step {step}; the same command goes on from {str(checkpoint)!r}',
+                        file=sys.stderr,
+                    )
                     raise Interrupted(128 + stop)
             random = None
     return state
 
 # %% ../nbs/library/46_train.ipynb #cbd2eb53
-def facts(run:Run, seconds:float, loss:float)->dict:
+def facts(run: Run, seconds: float, loss: float) -> dict:
     "What a result says about how it was made."
     cuda = run.fabric.device.type == 'cuda'
     peak = torch.cuda.max_memory_allocated() if cuda else peak_of_process()
-    memory = {} if peak is None else {'peak_memory_mb': round(peak/2**20)}
-    return {'strategy': run.cfg.strategy, 'seed': run.cfg.run.seed, 'steps': run.steps*run.cfg.optim.epochs, 'loss': loss, 'seconds': round(seconds, 2),
-            **memory, 'device': torch.cuda.get_device_name() if cuda else str(run.fabric.device),
-            'threads': torch.get_num_threads(), 'code': code_version(), 'torch': torch.__version__}
+    memory = {} if peak is None else {'peak_memory_mb': round(peak / 2**20)}
+    return {
+        'strategy': run.cfg.strategy,
+        'seed': run.cfg.run.seed,
+        'steps': run.steps * run.cfg.optim.epochs,
+        'loss': loss,
+        'seconds': round(seconds, 2),
+        **memory,
+        'device': torch.cuda.get_device_name() if cuda else str(run.fabric.device),
+        'threads': torch.get_num_threads(),
+        'code': code_version(),
+        'torch': torch.__version__,
+    }
 
 # %% ../nbs/library/46_train.ipynb #9c67f147
-def require_space(run:Run, out:Path)->None:
+def require_space(run: Run, out: Path) -> None:
     "Raise an `OSError` unless the folder's disk has room for the run's checkpoints."
-    tensors = [*run.model.state_dict().values()]*3 + [*(run.queue.state_dict().values() if run.queue else ())] # weights, two moments
-    need, free = 3*sum(x.numel()*x.element_size() for x in tensors) + 2**20, shutil.disk_usage(out).free
-    if free < need: raise OSError(f'out={str(out)!r} is on a disk with {free/2**20:.0f} MB left, and checkpoints need {need/2**20:.0f} MB: make room or give another folder')
+    tensors = [*run.model.state_dict().values()] * 3 + [
+        *(run.queue.state_dict().values() if run.queue else ())
+    ]  # weights, two moments
+    need, free = (
+        3 * sum(x.numel() * x.element_size() for x in tensors) + 2**20,
+        shutil.disk_usage(out).free,
+    )
+    if free < need:
+        raise OSError(
+            f'out={str(out)!r} is on a disk with {free / 2**20:.0f} MB left, and checkpoints need {need / 2**20:.0f} MB: make room or give another folder'
+        )
 
 # %% ../nbs/library/46_train.ipynb #3dc4cec4
-@keep_images() # every file is read once
+@keep_images()  # every file is read once
 def train(
-    cfg:TrainConfig,
-    out:Path,                  # run folder: made, continued, or read if finished
-    finish:Callable|None=None, # called with the trained `Run` on rank 0; what it returns joins the result
-    progress:bool=True,        # show a bar (in a terminal only)
-)->dict:                       # the result
+    cfg: TrainConfig,
+    out: Path,  # run folder: made, continued, or read if finished
+    finish: Callable
+    | None = None,  # called with the trained `Run` on rank 0; what it returns joins the result
+    progress: bool = True,  # show a bar (in a terminal only)
+) -> dict:  # the result
     "Train one run in the folder `out`, or continue it; return its result."
     out = Path(out)
     cfg = resolve(cfg, out)
-    if (result := check_folder(out, cfg)): return result
+    if result := check_folder(out, cfg):
+        return result
     require_device(cfg)
     require_free(out)
     looked = look(cfg)
@@ -418,26 +749,46 @@ def train(
     run = set_up(cfg)
     with ExitStack() as stack:
         on_first(run, lambda: stack.enter_context(hold_folder(out)))
-        if (result := on_first(run, lambda: check_folder(out, cfg))): return result # another process was faster
+        if result := on_first(run, lambda: check_folder(out, cfg)):
+            return result  # another process was faster
         return train_in(run, out, looked, finish, progress)
 
 
-def train_in(run:Run, out:Path, looked:dict, finish:Callable|None, progress:bool)->dict:
+def train_in(
+    run: Run, out: Path, looked: dict, finish: Callable | None, progress: bool
+) -> dict:
     "`train` in a folder that no other process writes into."
     cfg, first = run.cfg, run.fabric.is_global_zero
-    if run.fabric.device.type == 'cuda': torch.cuda.reset_peak_memory_stats(run.fabric.device) # of this run, not of those before it
-    state = restore(run, out/'checkpoint.pt')
-    steps_done = state['epoch']*run.steps + state.get('done', 0)
+    if run.fabric.device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(
+            run.fabric.device
+        )  # of this run, not of those before it
+    state = restore(run, out / 'checkpoint.pt')
+    steps_done = state['epoch'] * run.steps + state.get('done', 0)
+
     def begin():
         claim_folder(out, cfg)
         claim_data(out, looked)
         require_space(run, out)
-        cut_log(out/'log.jsonl', steps_done)
+        cut_log(out / 'log.jsonl', steps_done)
+
     on_first(run, begin)
-    with tqdm(total=run.steps*cfg.optim.epochs, initial=steps_done, desc=f'{cfg.strategy} seed {cfg.run.seed}', leave=False, disable=None if progress and first else True) as bar:
+    with tqdm(
+        total=run.steps * cfg.optim.epochs,
+        initial=steps_done,
+        desc=f'{cfg.strategy} seed {cfg.run.seed}',
+        leave=False,
+        disable=None if progress and first else True,
+    ) as bar:
         state = fit(run, out, state, bar)
-    if run.fabric.world_size > 1: dist.destroy_process_group() # what follows is rank 0's alone, and nobody waits for it
-    result = facts(run, state['seconds'], state['loss']) | in_result(looked) | (finish(run) if finish and first else {})
-    result = plain(result) # as the file will say it
-    if first: write_json(out/'result.json', result)
+    if run.fabric.world_size > 1:
+        dist.destroy_process_group()  # what follows is rank 0's alone, and nobody waits for it
+    result = (
+        facts(run, state['seconds'], state['loss'])
+        | in_result(looked)
+        | (finish(run) if finish and first else {})
+    )
+    result = plain(result)  # as the file will say it
+    if first:
+        write_json(out / 'result.json', result)
     return result
