@@ -14,7 +14,8 @@ from unremix import NTXentLoss, UnReMixLoss, across, follow
 from unremix.contrast import EMPTY, EXTERNAL, MEMORY, places
 from unremix.hard_negatives import uniform
 from unremix.queue import NO_ID, QUEUE_IDS
-from unremix.train import epoch_steps, make_criterion, set_up
+from unremix.run_parts import make_criterion, set_up
+from unremix.steps import epoch_steps
 from unremix.uncertainty import gradient_scale
 
 SEQUENCES = [1] * 7, [3, 3, 3], [5, 5], [12, 2], [4, 13, 3], [2, 5, 1], [5, 0, 2]

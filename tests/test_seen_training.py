@@ -15,8 +15,10 @@ from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss
+from unremix.run_folder import split_images
+from unremix.run_parts import make_criterion, make_model, set_up
 from unremix.selection import Placebo
-from unremix.train import assign_schedules, epoch_steps, lr_at, make_criterion, make_model, order_of, scheduled, set_up, share_of, split_images
+from unremix.steps import assign_schedules, epoch_steps, lr_at, order_of, scheduled, share_of
 
 SMALL = dict(limit=40, batch_size=8, epochs=2, precision='32-true', head_hidden=6, head_out=4, accelerator='cpu', channels_last=False, log_every=1, seed=3)
 

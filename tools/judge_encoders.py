@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from unremix.contrast import compare, equal, from_views, places, views
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
-from unremix.run_folder import code_version
+from unremix.run_parts import set_up
 from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_candidates
 from unremix.sweep import read_lines
-from unremix.train import set_up
+from unremix.train import code_version
 from unremix.uncertainty import UNCERTAINTIES, Indicator, uncertainty
 from unremix.unremix import UnReMix, keep_sample, standard_score
 
