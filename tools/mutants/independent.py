@@ -696,50 +696,47 @@ MODELS = of('encoders.py', PARTS,
     ("return self.last(hidden), hidden", "return self.last(hidden), features", 'what is handed out as hidden'),
     ("resnet50=lambda c, s: resnet('resnet50', c, s)", "resnet50=lambda c, s: resnet('resnet18', c, s)", 'ResNet-50'))
 
-TRAIN = of('train.py', TRAINING,
+TRAIN = [
+    *of('devices.py', TRAINING,
+    ('(self.step < 0) & ~loss.isfinite()', '~loss.isfinite()', 'the first bad step is told')),
+    *of('run_parts.py', TRAINING,
+    (('    torch.manual_seed(cfg.run.seed)\n'
+        '    encoder'), ('    torch.manual_seed(0)\n'
+        '    encoder'), 'a seed of its own for the weights'),
+    ('head = ProjectionHead(encoder.out_dim, width, out_dim)', 'head = ProjectionHead(encoder.out_dim, width)', '`--head-out`'),
+    ('stores_hidden=True)', 'stores_hidden=False)', 'hidden inputs of keys')),
+    *of('steps.py', TRAINING,
     ('return peak * (step + 1) / warmup', 'return peak * step / warmup', 'the first step learns'),
     ('return LR_SCHEDULES[schedule](peak, step - warmup, total - warmup)', 'return LR_SCHEDULES[schedule](peak, step, total)', 'the cosine begins after the warm-up'),
     ('progress = min(int(progress * (steps + 1)), steps) / steps', 'progress = min(int(progress * steps), steps) / steps', 'plateaus of equal length'),
     ('progress = min(step / max(total - 1, 1), 1)', 'progress = step / total', 'the last step of a schedule'),
-    ("progress = min(int(", "progress = max(int(", 'plateaus end at the end'),
+    ('progress = min(int(', 'progress = max(int(', 'plateaus end at the end'),
     (('    for group in run.optimizer.param_groups:\n'
-            "        group['lr'] = now['lr']"), '', 'the learning rate is used'),
-    ("        assign(run.criterion, knob, now[knob])\n", "", 'schedules are used'),
-    ("    torch.manual_seed(cfg.run.seed)\n    encoder", "    torch.manual_seed(0)\n    encoder", 'a seed of its own for the weights'),
-    (('        head = ProjectionHead(\n'
-            '            encoder.out_dim, cfg.model.head_hidden, cfg.model.head_out\n'
-            '        )'), '        head = ProjectionHead(encoder.out_dim, cfg.model.head_hidden)', '`--head-out`'),
-    ('KeyQueue(cfg.memory.queue_size, cfg.model.head_out, stores_hidden=True).to(', 'KeyQueue(cfg.memory.queue_size, cfg.model.head_out, stores_hidden=False).to(', 'hidden inputs of keys'),
+        "        group['lr'] = now['lr']"), '', 'the learning rate is used'),
+    ('        assign(run.criterion, knob, now[knob])\n', '', 'schedules are used'),
     ('with torch.no_grad(), run.fabric.autocast():', 'with torch.no_grad():', 'keys at the precision of the queries'),
     ('with torch.no_grad(), run.fabric.autocast():', 'with run.fabric.autocast():', 'no graph of the keys is kept'),
-    ("k, h = run.follower(keys)", "k, h = run.follower(queries)", 'keys show the other view'),
-    ("k, h = run.follower(keys)", "k, h = run.model(keys)", 'keys are made by the momentum encoder'),
-    (".chunk(run.fabric.world_size)[run.fabric.global_rank]", ".chunk(run.fabric.world_size)[0]", 'every process works on its own share'),
+    ('key_z, key_hidden = run.follower(keys)', 'key_z, key_hidden = run.follower(queries)', 'keys show the other view'),
+    ('key_z, key_hidden = run.follower(keys)', 'key_z, key_hidden = run.model(keys)', 'keys are made by the momentum encoder'),
+    ('.chunk(run.fabric.world_size)[run.fabric.global_rank]', '.chunk(run.fabric.world_size)[0]', 'every process works on its own share'),
     ('seed = run.cfg.run.seed * 1_000_003 + epoch + 1', 'seed = run.cfg.run.seed * 1_000_003 + 1', 'another order in every epoch'),
     ('seed = run.cfg.run.seed * 1_000_003 + epoch + 1', 'seed = 1_000_003 + epoch + 1', 'another order for every seed'),
     (('    if run.fabric.global_rank:\n'
-            '        torch.manual_seed(seed * 1_009 + run.fabric.global_rank)'), '', 'processes draw views of their own'),
-    ("    torch.manual_seed(seed)\n    order", "    torch.manual_seed(seed + run.fabric.global_rank)\n    order", 'all processes share one order'),
+        '        torch.manual_seed(seed * 1_009 + run.fabric.global_rank)'), '', 'processes draw views of their own'),
+    (('    torch.manual_seed(seed)\n'
+        '    order'), ('    torch.manual_seed(seed + run.fabric.global_rank)\n'
+        '    order'), 'all processes share one order'),
     ('order = torch.randperm(len(run.images.x))[: run.steps * run.cfg.optim.batch_size]', 'order = torch.randperm(len(run.images.x))', 'incomplete batches are dropped'),
     (('        if i < done:\n'
-            '            continue'), '', 'a continued epoch repeats nothing'),
-    ("views = run.augment(torch.cat([x, x]))", "views = run.augment(x).repeat(2, 1, 1, 1)", 'two different views'),
-    (('        loss = run.criterion(\n'
-            '            *z.chunk(2),\n'
-            '            hidden=hidden.chunk(2),\n'
-            '            true_labels=y,\n'
-            '            return_stats=log_now,\n'
-            '            **known,\n'
-            '        )'), '        loss = run.criterion(*z.chunk(2), true_labels=y, return_stats=log_now, **known)', 'the uncertainty of UnReMix uses hidden'),
-    ('run.model, run.optimizer, max_norm=cfg.optim.clip_grad', 'run.model, run.optimizer, clip_val=cfg.optim.clip_grad', 'the norm is clipped, not each value'),
+        '            continue'), '', 'a continued epoch repeats nothing'),
+    ('views = run.augment(torch.cat([x, x]))', 'views = run.augment(x).repeat(2, 1, 1, 1)', 'two different views'),
+    (('        hidden=hidden.chunk(2),\n'
+        '        true_labels=y,'), '        true_labels=y,', 'the uncertainty of UnReMix uses hidden'),
+    ('max_norm=limit', 'clip_val=limit', 'the norm is clipped, not each value'),
     ('if cfg.optim.clip_grad:', 'if False:', '`--clip-grad`'),
-    ("        run.optimizer.zero_grad()\n", "", 'gradients do not add up over steps'),
-    (('                z.chunk(2)[1].detach(),\n'
-            '                hidden.chunk(2)[1],\n'
-            '                sample_ids=idx,\n'
-            '                true_labels=y,\n'
-            '                labels=y,'), '                z.chunk(2)[1].detach(), hidden.chunk(2)[1], sample_ids=idx, labels=y', 'false negatives in the queue are counted'),
-    ("(self.step < 0) & ~loss.isfinite()", "~loss.isfinite()", 'the first bad step is told'))
+    ('        run.optimizer.zero_grad()\n', '', 'gradients do not add up over steps'),
+    ('sample_ids=idx, true_labels=y, labels=y', 'sample_ids=idx, labels=y', 'false negatives in the queue are counted')),
+]
 
 EVALUATE = of('evaluate.py', TRAINING,
     ("    encoder.eval()\n", "", 'evaluation mode'),
@@ -805,34 +802,30 @@ DATA = of('data.py', 'tests/test_data_exact.py tests/test_seen_parts.py',
     ("clamp_min(1e-3)", "clamp_min(.5)", 'dark images are normalised'),
     ("(x.float()/255 - self.mean)/self.std", "x.float()/255 - self.mean", 'what evaluation sees is normalised'))
 
-RUNS = of('run_folder.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
-    ("f.flush()\n            os.fsync(f.fileno())", "f.flush()", 'a power cut leaves whole files'),
+RUNS = [
+    *of('safe_files.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
+    (('f.flush()\n'
+        '            os.fsync(f.fileno())'), 'f.flush()', 'a power cut leaves whole files'),
     (('        if keep and path.exists():\n'
-            '            os.replace(path, keep)'), '', 'the checkpoint before is kept'),
-    ("return value if math.isfinite(value) else None", "return value", 'json without NaN'),
-    ("'done': state.get('done', 0),", "'done': 0,", 'a run goes on inside an epoch'),
+        '            os.replace(path, keep)'), '', 'the checkpoint before is kept'),
+    ('return value if math.isfinite(value) else None', 'return value', 'json without NaN')),
+    *of('run_folder.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
     ("['step'] < step]", "['step'] <= step]", 'no step is twice in the log'),
-    ("if l.endswith('}\\n') and json", "if json", 'half a line in the log'),
-    ("path.with_name(path.stem + '_before' + path.suffix)", "path.with_name(path.stem + path.suffix)", 'the checkpoint before has a name of its own'),
-    ("    'queue',", '', 'the queue goes on'),
-    ("    'follower',", '', 'the momentum encoder goes on'),
-    ("weights_only=True", "weights_only=False", 'no code in a checkpoint is run'),
-    ("for p in (path, before(path)) if p.exists()", "for p in (path,) if p.exists()", 'a damaged checkpoint is not the end'),
-    (('            warnings.warn(\n'
-            "                f'{e}; going on from {str(found[i + 1])!r} instead', stacklevel=2\n"
-            '            )'), "            print(f'{e}; going on from {str(found[i + 1])!r} instead', stacklevel=2)", 'a damaged checkpoint is told', ),
+    (" if x.endswith('}\\n')", '', 'half a line in the log')),
+    *of('checkpoint.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
+    ("'done': state.get('done', 0),", "'done': 0,", 'a run goes on inside an epoch'),
+    ("path.with_name(path.stem + '_before' + path.suffix)", 'path.with_name(path.stem + path.suffix)', 'the checkpoint before has a name of its own'),
+    ("EXTRAS = 'criterion', 'queue', 'follower'", "EXTRAS = 'criterion', 'follower'", 'the queue goes on'),
+    ("EXTRAS = 'criterion', 'queue', 'follower'", "EXTRAS = 'criterion', 'queue'", 'the momentum encoder goes on'),
+    ('weights_only=True', 'weights_only=False', 'no code in a checkpoint is run'),
+    ('for p in (path, before(path)) if p.exists()', 'for p in (path,) if p.exists()', 'a damaged checkpoint is not the end'),
+    ("warnings.warn(f'{e}; going on from {instead!r} instead', stacklevel=2)", "print(f'{e}; going on from {instead!r} instead')", 'a damaged checkpoint is told'),
     ("'precision': run.fabric.strategy.precision.state_dict()", "'precision': {}", 'the scaler of 16 bits goes on'),
+    ('missing = NEEDED - set(', 'missing = set() - set(', 'a foreign file is told')),
+    *of('train.py', 'tests/test_runs_exact.py tests/test_run_folder.py tests/test_faults.py',
     ("'--error-unmatch', '__init__.py'", "'__init__.py'", "another repository's commit is not ours"),
-    ("'--always', '--dirty', '--exclude=*'", "'--always', '--exclude=*'", 'changed code is told'),
-    (('    missing = {\n'
-            "        'epoch',\n"
-            "        'seconds',\n"
-            "        'loss',\n"
-            "        'model',\n"
-            "        'optimizer',\n"
-            "        'precision',\n"
-            "        'config',\n"
-            '    } - set(state if isinstance(state, dict) else ())'), '    missing = set() - set(state if isinstance(state, dict) else ())', 'a foreign file is told'))
+    ("'--always', '--dirty', '--exclude=*'", "'--always', '--exclude=*'", 'changed code is told')),
+]
 
 COMPARE = of('compare.py', 'tests/test_compare_exact.py',
     ("| own | {'seed': seed})", "| own | {'seed': cfg.train.run.seed})", 'seeds differ'),

@@ -187,18 +187,12 @@ MUTANTS = [
             'sample ids would be compared instead of labels',
         )),
 
-    *of('train.py', QUEUE,
-        ("follow(run.follower, run.model.module, cfg.memory.momentum)", "pass", 'the momentum encoder would never be updated'),
-        ("follow(run.follower, run.model.module, cfg.memory.momentum)", "follow(run.follower, run.model.module, .99)", '--momentum would be ignored'),
-        (('                z.chunk(2)[1].detach(),\n'
-            '                hidden.chunk(2)[1],\n'
-            '                sample_ids=idx,\n'
-            '                true_labels=y,\n'
-            '                labels=y,'), '                z.chunk(2)[1].detach(), hidden.chunk(2)[1], true_labels=y, labels=y', 'keys without sample ids'),
-        ("dict(queue=run.queue, sample_ids=idx)", "dict(queue=run.queue)", "an image's own old key would be its negative"),
-        (('                z.chunk(2)[1].detach(),\n'
-            '                hidden.chunk(2)[1],'), ('                z.chunk(2)[0].detach(),\n'
-            '                hidden.chunk(2)[0],'), 'queries would be pushed as keys')),
+    *of('steps.py', QUEUE,
+        ('    follow(run.follower, encoder, run.cfg.memory.momentum)', '    pass', 'the momentum encoder would never be updated'),
+        ('follow(run.follower, encoder, run.cfg.memory.momentum)', 'follow(run.follower, encoder, 0.99)', '--momentum would be ignored'),
+        ('sample_ids=idx, true_labels=y, labels=y', 'true_labels=y, labels=y', 'keys without sample ids'),
+        ("known = {'queue': run.queue, 'sample_ids': idx}", "known = {'queue': run.queue}", "an image's own old key would be its negative"),
+        ('keys, of_keys = z.chunk(2)[1].detach(), hidden.chunk(2)[1]', 'keys, of_keys = z.chunk(2)[0].detach(), hidden.chunk(2)[0]', 'queries would be pushed as keys')),
 
     *of('gather.py', RANKS,
         (
@@ -468,42 +462,33 @@ MUTANTS = [
         )),
 
     *of('gradient_cache.py', MICRO,
-        (('    return torch.get_rng_state(), torch.cuda.get_rng_state(\n'
-            '        device\n'
-            "    ) if device.type == 'cuda' else None"), ('    return (\n'
-            '        torch.get_rng_state(),\n'
-            "        torch.cuda.get_rng_state() if device.type == 'cuda' else None,\n"
-            '    )'), "another GPU's generator"),
-        (('    return torch.get_rng_state(), torch.cuda.get_rng_state(\n'
-            '        device\n'
-            "    ) if device.type == 'cuda' else None"), '    return torch.get_rng_state(), None', 'dropout on a GPU would drop other units in the second pass'),
-        ("device.type == 'cuda' and state[1] is not None", "state[1] is not None", 'a run from a GPU could not go on without one'),
-        ("device.type == 'cuda' and state[1] is not None", "device.type == 'cuda'", 'a run from a CPU could not go on with a GPU'),
-        ("set_rng_state(state[1], device)", "set_rng_state(state[1])", "another GPU's generator"),
-        ("    torch.set_rng_state(state[0])\n", "    pass\n", 'dropout would drop other units in the second pass'),
+        ('torch.cuda.get_rng_state(device)', 'torch.cuda.get_rng_state()', "another GPU's generator"),
+        ('torch.cuda.get_rng_state(device) if on_gpu else None', 'None', 'dropout on a GPU would drop other units in the second pass'),
+        ("device.type == 'cuda' and of_gpu is not None", 'of_gpu is not None', 'a run from a GPU could not go on without one'),
+        ("device.type == 'cuda' and of_gpu is not None", "device.type == 'cuda'", 'a run from a CPU could not go on with a GPU'),
+        ('set_rng_state(of_gpu, device)', 'set_rng_state(of_gpu)', "another GPU's generator"),
+        ('    torch.set_rng_state(of_cpu)\n', '    pass\n', 'dropout would drop other units in the second pass'),
         ('with torch.no_grad():', 'if True:', 'activations of the whole batch would be kept'),
-        (('        self.z = z.to(\n'
-            '            torch.promote_types(z.dtype, torch.float32)\n'
-            '        ).requires_grad_()  # half precision would round the gradient'), '        self.z = z.requires_grad_()  # half precision would round the gradient', 'the gradient would be rounded to half precision'),
-        ("z, self.hidden = torch.cat(z), torch.cat(hidden)", "z, self.hidden = torch.cat(z), torch.cat(z)", 'hidden inputs would be embeddings'),
-        ("self.states.append(random_state(self.device))\n        return self.model(part)", "out = self.model(part); self.states.append(random_state(self.device))\n        return out", 'dropout would drop other units in the second pass'),
-        ("            set_random_state(state, self.device)\n            backward", "            backward", 'dropout would drop other units in the second pass'),
+        ('self.z = z.to(exact)', 'self.z = z', 'the gradient would be rounded to half precision'),
+        ('torch.cat(z_parts), torch.cat(hidden_parts)', 'torch.cat(z_parts), torch.cat(z_parts)', 'hidden inputs would be embeddings'),
+        (('self.states.append(random_state(self.device))\n'
+            '        return self.model(part)'), ('out = self.model(part); self.states.append(random_state(self.device))\n'
+            '        return out'), 'dropout would drop other units in the second pass'),
+        (('            set_random_state(state, self.device)\n'
+            '            backward'), '            backward', 'dropout would drop other units in the second pass'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0].to(grad.dtype) * grad).mean())', 'a gradient that is too small'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0].to(grad.dtype)).sum())', 'the gradient of something else than the loss'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[1].to(grad.dtype) * grad).sum())', 'the gradient through hidden inputs'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0] * grad.to(self.model(part)[0].dtype)).sum())', 'the gradient would be rounded to half precision'),
-        ("split(len(self.parts[0]))", "split(len(self.parts[-1]))", 'parts and their gradients would not fit'),
-        ("        set_random_state(after, self.device)\n", "", 'the next step would see the same augmentations again'),
-        (('        after, kept = (\n'
-            '            random_state(self.device),\n'
-            '            [b.clone() for b in buffers(self.model)],\n'
-            '        )'), '        after, kept = random_state(self.device), [b for b in buffers(self.model)]', 'BatchNorm would count the batch twice'),
+        ('split(len(self.parts[0]))', 'split(len(self.parts[-1]))', 'parts and their gradients would not fit'),
+        ('        set_random_state(after, self.device)\n', '', 'the next step would see the same augmentations again'),
+        ('kept = [b.clone() for b in buffers(self.model)]', 'kept = [b for b in buffers(self.model)]', 'BatchNorm would count the batch twice'),
         ('b.copy_(value)  # running statistics have seen the batch already', 'pass  # running statistics have seen the batch already', 'BatchNorm would count the batch twice'),
-        ("list(model.buffers()) if isinstance(model, nn.Module) else []", "[]", 'BatchNorm would count the batch twice'),
-        ("if isinstance(model, nn.Module) else []", "", 'a function could not be used'),
-        ("nn.modules.batchnorm._BatchNorm", "nn.BatchNorm1d", 'no warning for images'),
+        ('list(model.buffers()) if isinstance(model, nn.Module) else []', '[]', 'BatchNorm would count the batch twice'),
+        ('if isinstance(model, nn.Module) else []', '', 'a function could not be used'),
+        ('nn.modules.batchnorm._BatchNorm', 'nn.BatchNorm1d', 'no warning for images'),
         ('if names:', 'if not names:', 'a warning where there is no BatchNorm'),
-        ("stacklevel=2", "stacklevel=1", 'the warning would blame the library')),
+        ('stacklevel=2', 'stacklevel=1', 'the warning would blame the library')),
 
     *of('contrast.py', IDS,
         (
