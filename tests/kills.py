@@ -18,15 +18,15 @@ def free_port():
 
 def spoil_loss(step):
     "From now on the loss of this process is NaN at one step."
-    import torch, unremix.train
-    real, calls = unremix.train.make_criterion, []
+    import torch, unremix.run_parts
+    real, calls = unremix.run_parts.make_criterion, []
     class Spoilt(torch.nn.Module):
         def __init__(self, loss): super().__init__(); self.loss = loss
         def forward(self, *args, **kwargs):
             calls.append(1)
             loss, stats = self.loss(*args, **kwargs)
             return (loss*float('nan') if len(calls) == step+1 else loss), stats
-    unremix.train.make_criterion = lambda cfg: Spoilt(real(cfg))
+    unremix.run_parts.make_criterion = lambda cfg: Spoilt(real(cfg))
 
 
 def one_rank(cfg, out, rank, size, port, spoilt=None):

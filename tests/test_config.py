@@ -24,7 +24,7 @@ from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.registry import STRATEGIES, Strategy, find, from_text, known, strategy
-from unremix.run_folder import read_json
+from unremix.safe_files import read_json
 from unremix.sweep import is_of, read_grid, read_lines, run_key, runs_of
 from unremix.train import train
 from unremix.unremix import UnReMix

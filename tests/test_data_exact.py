@@ -15,7 +15,7 @@ from unremix import data
 from unremix.data import (COLOUR, RECIPES, Augment, Images, Recipe, augmentations, choose, describe, fingerprint_of, from_torchvision, hold_out, labelled,
                           load_dataset, rank_in_class, read_idx, read_square, resize, to_images, two_views, why_unscored)
 from unremix.evaluate import test_images as images_to_score
-from unremix.train import scored_images, split_images
+from unremix.run_folder import scored_images, split_images
 
 def images(x, y=None, name='cifar10'):
     x = torch.as_tensor(x)

@@ -13,7 +13,7 @@ from unremix.data import Images, load_dataset
 from unremix.evaluate import (QUALITY, VOTES, alignment, choose_penalty, effective_rank, embed, feature_scores, first_of_equals, knn,
                               linear_probe, nearest, negative_quality, score, standardize, too_few, uniformity, vote)
 from unremix.losses import NTXentLoss
-from unremix.train import set_up
+from unremix.run_parts import set_up
 
 
 def at(*cosines):

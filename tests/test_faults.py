@@ -1,5 +1,5 @@
 "What a run survives: kills at any moment, signals, damaged files, full disks; alone, with a queue, with two processes."
-import json, random, shutil, signal, time, warnings
+import dataclasses, json, random, shutil, signal, time, warnings
 from collections import namedtuple
 
 import pytest
@@ -7,9 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from configs import run_of
-import unremix.train
+import unremix.run_parts, unremix.steps, unremix.train
 from kills import Job, spoil_loss
-from unremix.train import make_model, set_up, split_images, train
+from unremix.run_folder import split_images
+from unremix.run_parts import make_model, set_up
+from unremix.train import train
 
 SMALL = dict(limit=96, batch_size=16, epochs=3, log_every=1, precision='32-true', save_every=2, accelerator='cpu', channels_last=False)
 RUNS = {
@@ -102,7 +104,7 @@ def test_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
 def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
     "The third step of the second epoch is spoilt; the checkpoint of the second step stays."
     cfg = run_of(**SMALL)
-    monkeypatch.setattr(unremix.train, 'make_criterion', unremix.train.make_criterion) # put back afterwards
+    monkeypatch.setattr(unremix.run_parts, 'make_criterion', unremix.run_parts.make_criterion) # put back afterwards
     spoil_loss(8)
     with pytest.raises(FloatingPointError, match=r"not finite at step 8 \(seen last: lr .*positive_similarity .*\); the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path/'run', progress=False)
     saved = torch.load(tmp_path/'run'/'checkpoint.pt', weights_only=True)
@@ -171,10 +173,10 @@ def test_two_processes_share_the_batches(tmp_path):
     log = lines(tmp_path/'run')
     assert [l['step'] for l in log] == list(range(18)) and all(l['loss'] < torch.tensor(30.).log() + 3 for l in log)
     one = run_of(**{**SMALL, 'epochs': 1}); run = set_up(one)
-    order = unremix.train.order_of(run, 0).split(16)
+    order = unremix.steps.order_of(run, 0).split(16)
     class Rank: world_size, global_rank = 2, 1
-    other = unremix.train.dataclasses.replace(run, fabric=Rank())
-    assert torch.cat([unremix.train.share_of(unremix.train.dataclasses.replace(run, fabric=type('R', (), dict(world_size=2, global_rank=r))()), order[0]) for r in (0, 1)]).equal(order[0])
-    assert unremix.train.share_of(other, order[0]).equal(order[0][8:])
+    other = dataclasses.replace(run, fabric=Rank())
+    assert torch.cat([unremix.steps.share_of(dataclasses.replace(run, fabric=type('R', (), dict(world_size=2, global_rank=r))()), order[0]) for r in (0, 1)]).equal(order[0])
+    assert unremix.steps.share_of(other, order[0]).equal(order[0][8:])
     statistics = log[0]['effective_negatives']
     assert statistics > 14 # with its own eight images a rank would have 14 negatives

@@ -11,8 +11,9 @@ from unremix.cli import main
 from unremix.compare import CompareConfig, compare
 from unremix.data import DatasetMissing, ImageFiles, hold_out, labelled, load_dataset, survey
 from unremix.evaluate import evaluate
+from unremix.run_folder import look, split_images
 from unremix.sweep import Grid, sweep
-from unremix.train import look, split_images, train
+from unremix.train import train
 
 SHADES = {'cat': 40, 'dog': 200}
 SMALL = dict(dataset='imagefolder', image_size=8, batch_size=8, epochs=1, log_every=1, head_hidden=8, head_out=4, precision='32-true')

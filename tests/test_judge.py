@@ -8,8 +8,8 @@ import pytest
 from judge_encoders import encoders, judge
 from torch.testing import assert_close
 from configs import run_of
+from unremix.run_parts import set_up
 from unremix.selection import MEASURES
-from unremix.train import set_up
 from unremix.normalizers import standard_score
 
 

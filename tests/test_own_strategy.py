@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unremix.run_folder import read_json
+from unremix.safe_files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

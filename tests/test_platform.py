@@ -13,8 +13,10 @@ from unremix.registry import known
 from unremix import evaluate as scores
 from unremix.compare import CompareConfig, compare
 from unremix.data import load_dataset
+from unremix.devices import auto_precision
+from unremix.run_parts import require_device
 from unremix.sweep import Grid, runs_of, sweep
-from unremix.train import auto_precision, require_device, train
+from unremix.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULE, FUNCTION = re.search(r'^console_scripts = unremix=(\S+):(\w+)$', (ROOT/'settings.ini').read_text(encoding='utf-8'), re.M).groups()

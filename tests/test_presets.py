@@ -9,9 +9,11 @@ import torchvision.datasets
 from configs import run_of
 import unremix.train
 from PIL import Image
+from unremix.checkpoint import save_checkpoint
 from unremix.cli import OF_COMPARE, PRESETS, main
 from unremix.data import COLOUR, RECIPES
-from unremix.train import assign_schedules, save_checkpoint, set_up
+from unremix.run_parts import set_up
+from unremix.steps import assign_schedules
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
 

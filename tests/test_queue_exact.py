@@ -15,7 +15,8 @@ from unremix.embeddings import EMPTY, EXTERNAL, MEMORY, places
 from unremix.gradient_norm import gradient_scale
 from unremix.hard_negatives import uniform
 from unremix.queue import NO_ID, QUEUE_IDS
-from unremix.train import epoch_steps, make_criterion, set_up
+from unremix.run_parts import make_criterion, set_up
+from unremix.steps import epoch_steps
 
 SEQUENCES = [1] * 7, [3, 3, 3], [5, 5], [12, 2], [4, 13, 3], [2, 5, 1], [5, 0, 2]
 

@@ -7,13 +7,16 @@ import torch
 from torch.testing import assert_close
 
 from configs import run_of
-import unremix.run_folder, unremix.train
+import unremix.checkpoint, unremix.machine, unremix.run_parts, unremix.safe_files, unremix.train
 from kills import Job
 from unremix.cli import main
+from unremix.devices import first_not_finite
 from unremix.evaluate import evaluate, load_run
-from unremix.run_folder import (HELD, NOT_OF_THE_RUN, FolderInUse, check_folder, claim_folder, first_not_finite, hold_folder, read_json,
-                          require_free, write_atomic, write_json)
-from unremix.train import resolve, set_up, stopping, train
+from unremix.machine import stopping
+from unremix.run_folder import NOT_OF_THE_RUN, check_folder, claim_folder
+from unremix.run_parts import resolve, set_up
+from unremix.safe_files import HELD, FolderInUse, hold_folder, read_json, require_free, write_atomic, write_json
+from unremix.train import train
 
 SMALL = dict(limit=32, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu', channels_last=False)
 UNREMIX = Path(sys.executable).with_name('unremix')
@@ -45,7 +48,7 @@ def test_how_and_where_are_not_what(field, tmp_path):
     other = cfg.but(dict(**{field: OTHER[field]}))
     assert check_folder(tmp_path, other) == read_json(tmp_path/'result.json')
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
-    assert unremix.run_folder.belongs(saved, tmp_path, other) is saved
+    assert unremix.checkpoint.belongs(saved, tmp_path, other) is saved
 
 
 @pytest.mark.parametrize('field,value', [('lr', .5), ('batch_size', 8), ('micro_batch', 4), ('channels_last', True), ('precision', 'bf16-mixed'), ('gather_distributed', False)])
@@ -55,7 +58,7 @@ def test_what_is_refused_by_both(field, value, tmp_path):
     other = cfg.but(dict(**{field: value}))
     with pytest.raises(ValueError, match=f'holds a run with other settings: {field} '): check_folder(tmp_path, other)
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
-    with pytest.raises(ValueError, match=rf'is of a run with other settings \({field}\)'): unremix.run_folder.belongs(saved, tmp_path, other)
+    with pytest.raises(ValueError, match=rf'is of a run with other settings \({field}\)'): unremix.checkpoint.belongs(saved, tmp_path, other)
 
 
 @pytest.mark.parametrize('fields', [dict(log_every=2), dict(save_every=1), dict(data_root='./d')], ids=str)
@@ -82,9 +85,9 @@ def test_auto_precision_is_chosen_once(here, tmp_path, monkeypatch):
     "On a processor that would choose otherwise the run goes on as it began."
     there = {'32-true': 'bf16-mixed', 'bf16-mixed': '32-true'}[here]
     cfg = run_of(**SMALL | {'precision': 'auto'})
-    monkeypatch.setattr(unremix.train, 'auto_precision', lambda device: here)
+    monkeypatch.setattr(unremix.run_parts, 'auto_precision', lambda device: here)
     stopped(cfg, tmp_path, 1, monkeypatch)
-    monkeypatch.setattr(unremix.train, 'auto_precision', lambda device: there)
+    monkeypatch.setattr(unremix.run_parts, 'auto_precision', lambda device: there)
     assert resolve(cfg).run.precision == there and resolve(cfg, tmp_path).run.precision == here
     assert train(cfg, tmp_path, progress=False) == check_folder(tmp_path, cfg)
     assert read_json(tmp_path/'config.json')['run']['precision'] == torch.load(tmp_path/'checkpoint.pt', weights_only=True)['config']['run']['precision'] == here
@@ -118,7 +121,7 @@ def test_two_starts_one_works(command, tmp_path):
 
 def test_the_lock_dies_with_its_process(tmp_path):
     "SIGKILL leaves the file and not the lock."
-    code = f'import time, sys; from pathlib import Path; from unremix.run_folder import hold_folder\nwith hold_folder(Path({str(tmp_path/"run")!r})): print("held", flush=True); time.sleep(60)'
+    code = f'import time, sys; from pathlib import Path; from unremix.safe_files import hold_folder\nwith hold_folder(Path({str(tmp_path/"run")!r})): print("held", flush=True); time.sleep(60)'
     process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'held\n'
     with pytest.raises(FolderInUse, match=f'process {process.pid} on'): require_free(tmp_path/'run')
@@ -156,7 +159,7 @@ def test_finished_by_another_meanwhile(tmp_path, monkeypatch):
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
     def refuse(file): raise OSError(95, 'Operation not supported')
-    monkeypatch.setattr(unremix.run_folder, 'lock', refuse)
+    monkeypatch.setattr(unremix.safe_files, 'lock', refuse)
     with pytest.warns(UserWarning, match='without locks .*do not start a second process'):
         with hold_folder(tmp_path): pass
 
@@ -168,10 +171,10 @@ def test_windows_locks_a_byte_beyond_the_file(tmp_path, monkeypatch):
     fake = SimpleNamespace(LK_NBLCK=2, locking=lambda fd, mode, n: calls.append((os.lseek(fd, 0, os.SEEK_CUR), mode, n)))
     monkeypatch.setitem(sys.modules, 'msvcrt', fake)
     with open(tmp_path/'x', 'a+b') as f:
-        monkeypatch.setattr(unremix.run_folder.os, 'name', 'nt')
-        unremix.run_folder.lock(f)
+        monkeypatch.setattr(unremix.safe_files.os, 'name', 'nt')
+        unremix.safe_files.lock(f)
         monkeypatch.undo()
-    assert calls == [(unremix.run_folder.FAR, 2, 1)]
+    assert calls == [(unremix.safe_files.FAR, 2, 1)]
 
 
 def test_parts_have_names_of_their_own(tmp_path):
@@ -248,7 +251,7 @@ def test_the_last_good_state_holds_no_nan(where, tmp_path, monkeypatch):
     with pytest.raises(FloatingPointError, match=r".+ is not finite after step 3 \(seen last: lr .*; the last good state is '.*checkpoint.pt'"): train(cfg, tmp_path, progress=False)
     assert not (tmp_path/'result.json').exists()
     run = set_up(cfg)
-    unremix.run_folder.restore(run, tmp_path/'checkpoint.pt')
+    unremix.checkpoint.restore(run, tmp_path/'checkpoint.pt')
     assert first_not_finite(run) is None
 
 
@@ -259,12 +262,12 @@ def test_a_diverged_run_names_the_knob(fields, words, tmp_path):
 
 
 def test_a_knob_is_blamed_only_if_the_strategy_has_it():
-    blamed = lambda **fields: unremix.train.likely_knob(run_of(**SMALL, **fields), {})[0]
+    blamed = lambda **fields: unremix.checkpoint.likely_knob(run_of(**SMALL, **fields), {})[0]
     assert blamed() == '' and 'beta=1000000.0' in blamed(beta=1e6, strategy='hcl')
     assert 'kappa' in blamed(strategy='unremix', kappa=(1., 1e9)) and 'uncertainty_temperature' in blamed(strategy='unremix', uncertainty_temperature=1e-9)
     sixteen = run_of(**SMALL).but({'precision': '16-mixed'})
-    assert 'precision=16-mixed' in unremix.train.likely_knob(sixteen, {})[0] and '' == unremix.train.likely_knob(run_of(**SMALL, lr=.02), {})[0]
-    assert 'temperature=1e-09' in unremix.train.likely_knob(run_of(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
+    assert 'precision=16-mixed' in unremix.checkpoint.likely_knob(sixteen, {})[0] and '' == unremix.checkpoint.likely_knob(run_of(**SMALL, lr=.02), {})[0]
+    assert 'temperature=1e-09' in unremix.checkpoint.likely_knob(run_of(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
 
 
 # Signals
@@ -293,7 +296,7 @@ def test_every_signal_finishes_the_step(name, tmp_path, monkeypatch):
 
 def test_signals_that_somebody_has_taken_are_left(monkeypatch):
     "`nohup` ignores SIGHUP; a scheduler's library may wait for SIGUSR1."
-    monkeypatch.setattr(unremix.train.signal, 'getsignal', lambda n: {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: print}.get(n, signal.SIG_DFL))
+    monkeypatch.setattr(unremix.machine.signal, 'getsignal', lambda n: {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: print}.get(n, signal.SIG_DFL))
     assert not {signal.SIGHUP, signal.SIGUSR1} & set(stopping()) and {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2} <= set(stopping())
 
 

@@ -10,8 +10,11 @@ from torch.testing import assert_close
 
 from configs import run_of
 import unremix
-import unremix.run_folder as R
-from unremix.run_folder import before, check_folder, claim_folder, code_version, cut_log, load_checkpoint, newest_good, read_json, restore, save_checkpoint, write_atomic, write_json
+from unremix.checkpoint import before, load_checkpoint, newest_good, restore, save_checkpoint
+from unremix.devices import first_not_finite, on_first
+from unremix.run_folder import check_folder, claim_folder, cut_log, disagreement, recorded
+from unremix.safe_files import HELD, FolderInUse, read_json, write_atomic, write_json
+from unremix.train import code_version
 
 same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
 
@@ -104,7 +107,7 @@ def test_states_of_a_folder(tmp_path):
     assert check_folder(str(out), Cfg(lr=.3)) == {'loss': 1.}
 
 
-@pytest.mark.parametrize('names,free', [([], True), ([R.HELD], True), (['config.json.part'], True), (['config.json.1a2b3c4d.part', R.HELD], True),
+@pytest.mark.parametrize('names,free', [([], True), ([HELD], True), (['config.json.part'], True), (['config.json.1a2b3c4d.part', HELD], True),
     (['log.jsonl'], False), (['config.json.txt'], False), (['checkpoint.pt.1a2b3c4d.part'], False)], ids=str)
 def test_what_a_killed_claim_leaves(names, free, tmp_path):
     for name in names: (tmp_path/name).write_text('{"l')
@@ -116,7 +119,7 @@ def test_what_a_killed_claim_leaves(names, free, tmp_path):
 def test_fields_that_differ_are_named(tmp_path):
     claim_folder(tmp_path, Cfg())
     with pytest.raises(ValueError, match=r"other settings: lr \(0.1, asked 0.2\), kappa \(\[1.0, 2.0\], asked \[1.0, 3.0\]\); give another"): check_folder(tmp_path, Cfg(lr=.2, kappa=(1., 3.)))
-    assert R.disagreement(read_json(tmp_path/'config.json'), Cfg(log_every=3, precision='auto')) == {}
+    assert disagreement(read_json(tmp_path/'config.json'), Cfg(log_every=3, precision='auto')) == {}
 
 
 def test_fields_of_other_releases(tmp_path):
@@ -129,9 +132,9 @@ def test_fields_of_other_releases(tmp_path):
 
 
 def test_what_is_recorded(tmp_path):
-    assert R.recorded(tmp_path, 'lr') is None
+    assert recorded(tmp_path, 'lr') is None
     claim_folder(tmp_path, Cfg())
-    assert R.recorded(str(tmp_path), 'lr') == .1 and R.recorded(tmp_path, 'dropout') is None
+    assert recorded(str(tmp_path), 'lr') == .1 and recorded(tmp_path, 'dropout') is None
 
 
 def test_log_before_a_step(tmp_path):
@@ -218,13 +221,13 @@ def test_a_file_runs_no_code(tmp_path):
 def test_first_tensor_that_is_no_number():
     run = tiny()
     step(run)
-    assert R.first_not_finite(run) is None
+    assert first_not_finite(run) is None
     run.queue.z[0] = -math.inf
-    assert R.first_not_finite(run) == 'keys of the queue'
+    assert first_not_finite(run) == 'keys of the queue'
     run.optimizer.state_dict()['state'][2]['exp_avg_sq'][0] = math.nan
-    assert R.first_not_finite(run) == 'exp_avg_sq of parameter 2'
+    assert first_not_finite(run) == 'exp_avg_sq of parameter 2'
     run.model[1].running_mean[1] = math.inf
-    assert R.first_not_finite(run) == '1.running_mean'
+    assert first_not_finite(run) == '1.running_mean'
 
 
 def test_rank_0_acts_for_all():
@@ -233,13 +236,13 @@ def test_rank_0_acts_for_all():
         is_global_zero = False
         def broadcast(self, value): return ('theirs', None)
     run = types.SimpleNamespace(fabric=Fabric())
-    assert R.on_first(run, lambda: done.append(1)) == 'theirs' and not done
+    assert on_first(run, lambda: done.append(1)) == 'theirs' and not done
     run.fabric.is_global_zero, run.fabric.broadcast = True, lambda value: value
-    assert R.on_first(run, lambda: 'ours') == 'ours'
-    def fail(): raise R.FolderInUse('held')
-    with pytest.raises(R.FolderInUse, match='held'): R.on_first(run, fail)
+    assert on_first(run, lambda: 'ours') == 'ours'
+    def fail(): raise FolderInUse('held')
+    with pytest.raises(FolderInUse, match='held'): on_first(run, fail)
     run.fabric.is_global_zero, run.fabric.broadcast = False, lambda value: (None, OSError('of rank 0'))
-    with pytest.raises(OSError, match='of rank 0'): R.on_first(run, fail)
+    with pytest.raises(OSError, match='of rank 0'): on_first(run, fail)
 
 
 # Which code

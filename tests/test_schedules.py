@@ -12,8 +12,9 @@ from unremix.config import TrainConfig, assign, criterion_of, read
 from unremix.learned_temperature import LearnedTemperature
 from unremix.hard_negatives import Uniform
 from unremix.losses import DebiasedNTXentLoss, NTXentLoss
-from unremix.registry import Strategy, STRATEGIES, known
-from unremix.train import assign_schedules, epoch_steps, set_up
+from unremix.registry import STRATEGIES, Strategy, known
+from unremix.run_parts import set_up
+from unremix.steps import assign_schedules, epoch_steps
 
 SMALL = dict(limit=64, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu')
 ENDS = {'temperature_end': .2, 'tau_plus_end': .3, 'beta_end': 0.}

@@ -9,14 +9,16 @@ from torch import nn
 from torch.testing import assert_close
 from configs import run_of
 from unremix import evaluate as scoring
-from unremix import train as training
-from unremix.config import RENAMED, criterion_of, read
+from unremix.config import OPTIMIZERS, RENAMED, criterion_of, read
 from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import Images, load_dataset
+from unremix.devices import FirstBad
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss
+from unremix.run_folder import split_images
+from unremix.run_parts import make_criterion, make_model, set_up
 from unremix.selection import Placebo
-from unremix.train import assign_schedules, epoch_steps, lr_at, make_criterion, make_model, order_of, scheduled, set_up, share_of, split_images
+from unremix.steps import assign_schedules, epoch_steps, lr_at, order_of, scheduled, share_of
 
 SMALL = dict(limit=40, batch_size=8, epochs=2, precision='32-true', head_hidden=6, head_out=4, accelerator='cpu', channels_last=False, log_every=1, seed=3)
 
@@ -63,7 +65,7 @@ def by_hand(name, w, grads, lr, decay):
 @pytest.mark.parametrize('name', ('sgd', 'adam', 'adamw'))
 def test_optimizer_by_the_formula(name):
     w = nn.Parameter(torch.tensor([1., -2]))
-    optimizer = training.OPTIMIZERS[name]([w], config(lr=.1, weight_decay=.3, optimizer=name).optim)
+    optimizer = OPTIMIZERS[name]([w], config(lr=.1, weight_decay=.3, optimizer=name).optim)
     grads = torch.tensor([[1., .5], [-.2, .1], [.3, .3]])
     wanted = by_hand(name, w.detach().clone(), grads, .1, .3)
     for g in grads: w.grad = g.clone(); optimizer.step()
@@ -247,7 +249,7 @@ def test_held_out_images_are_not_trained_on():
     assert not pixels & held_pixels and pixels | held_pixels <= {x.numpy().tobytes() for x in whole.x}
 
 def test_first_bad_step_is_kept():
-    bad = training.FirstBad(torch.device('cpu'))
+    bad = FirstBad(torch.device('cpu'))
     for step, loss in enumerate((1., math.inf, 2., math.nan)): bad.see(step, torch.tensor(loss))
     assert bad.step == 1
 

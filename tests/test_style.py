@@ -15,13 +15,9 @@ WIDTH = 88
 # What is still written in an older style; nothing may be added here.
 OLD_PAGES = {
     'library/03_plots',
-    'library/37_gradient_cache',
-    'library/40_machine',
     'library/41_image_files',
     'library/42_data',
     'library/43_encoders',
-    'library/45_run_folder',
-    'library/46_train',
     'library/50_evaluate',
     'library/51_compare',
     'library/52_sweep',
@@ -36,14 +32,10 @@ OLD_MODULES = {
     'data',
     'encoders',
     'evaluate',
-    'gradient_cache',
     'image_files',
-    'machine',
     'plots',
-    'run_folder',
     'scale',
     'sweep',
-    'train',
 }
 LONG = {  # modules over LINES
     'blocks',
@@ -55,9 +47,8 @@ LONG = {  # modules over LINES
     'image_files',
     'plots',
     'row_sums',
-    'run_folder',
+    'scale',
     'sweep',
-    'train',
     'unremix',
 }
 LINES = 250

@@ -10,7 +10,8 @@ from unremix import sweep as module
 from unremix.cli import main, sweep_text
 from unremix.sweep import (Grid, by_cell, finish_run, is_of, limited, line_of, paired, read_grid, read_lines, remaining,
                            results_of, run_key, runs_of, sweep)
-from unremix.train import PRECISIONS, resolve
+from unremix.config import PRECISIONS
+from unremix.run_parts import resolve
 
 PLAIN = {'strategy': 'simclr'}
 GRID = Grid('x', {'a': PLAIN, 'b': {'strategy': 'hcl', 'seeds': 1}}, {'limit': 64, 'batch_size': 16}, seeds=2, seed=5)
@@ -109,7 +110,7 @@ def test_keys():
 @pytest.mark.parametrize('fast', (False, True))
 def test_key_on_any_processor(fast, monkeypatch):
     "What was asked counts, not what this machine made of it."
-    monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed' if fast else '32-true')
+    monkeypatch.setattr('unremix.run_parts.auto_precision', lambda device: 'bf16-mixed' if fast else '32-true')
     assert run_key(run_of(temperature=.2)) == run_key(run_of(temperature=.2, precision='auto'))
     keys = {run_key(run_of(temperature=.2, precision=p)) for p in PRECISIONS}
     assert len(keys) == len(PRECISIONS)
@@ -130,7 +131,7 @@ def test_lines_of_release_0_1_0_are_found(became):
 
 
 def test_a_folder_begun_elsewhere_keeps_its_precision(tmp_path, monkeypatch):
-    monkeypatch.setattr('unremix.train.auto_precision', lambda device: 'bf16-mixed')
+    monkeypatch.setattr('unremix.run_parts.auto_precision', lambda device: 'bf16-mixed')
     assert resolve(TrainConfig(), tmp_path).run.precision == 'bf16-mixed'
     for precision in '32-true', 'bf16-mixed':
         (tmp_path/'config.json').write_text(json.dumps({'precision': precision}))

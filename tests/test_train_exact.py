@@ -10,9 +10,14 @@ from torch.testing import assert_close
 import configs
 from unremix.controls import Supervised
 import unremix.train as T
+from unremix.config import LR_SCHEDULES, OPTIMIZERS
 from unremix.data import Augment
+from unremix.devices import FirstBad, auto_precision, available
 from unremix.losses import NTXentLoss
-from unremix.train import LR_SCHEDULES, OPTIMIZERS, epoch_steps, lr_at, make_model, order_of, scheduled, set_up, share_of, train
+from unremix.run_folder import split_images
+from unremix.run_parts import Classifier, make_model, resolve, set_up
+from unremix.steps import Log, assign_schedules, embed_with_keys, epoch_steps, lr_at, order_of, scheduled, share_of
+from unremix.train import train
 
 SMALL = dict(limit=48, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu', channels_last=False)
 same = lambda a, b: assert_close(a, b, rtol=0, atol=0)
@@ -75,7 +80,7 @@ def test_a_run_ends_at_the_end(run_of):
     run.optimizer.add_param_group({'params': [nn.Parameter(torch.ones(1))]})
     seen = []
     for step in range(6):
-        now = T.assign_schedules(run, step)
+        now = assign_schedules(run, step)
         assert {g['lr'] for g in run.optimizer.param_groups} == {now['lr']}
         assert (run.criterion.weights.beta, run.criterion.temperature, run.criterion.loss.tau_plus) == (now['beta'], now['temperature'], .1)
         seen.append((now['lr'], now['beta']))
@@ -86,12 +91,12 @@ def test_a_run_ends_at_the_end(run_of):
 
 def test_jumps_and_level_rates(run_of):
     run = run_of(strategy='hcl', beta=1., beta_end=0., anneal_steps=2, lr_schedule='constant', warmup_epochs=0., lr=.3)
-    assert [T.assign_schedules(run, s)['beta'] for s in range(6)] == [1., 1., .5, .5, 0., 0.]
-    assert {T.assign_schedules(run, s)['lr'] for s in range(6)} == {.3}
+    assert [assign_schedules(run, s)['beta'] for s in range(6)] == [1., 1., .5, .5, 0., 0.]
+    assert {assign_schedules(run, s)['lr'] for s in range(6)} == {.3}
 
 
 def test_a_run_of_one_step(run_of):
-    assert T.assign_schedules(run_of(limit=16, epochs=1, strategy='hcl', beta_end=0.), 0)['beta'] == 1.
+    assert assign_schedules(run_of(limit=16, epochs=1, strategy='hcl', beta_end=0.), 0)['beta'] == 1.
 
 
 # The loop
@@ -239,7 +244,7 @@ def test_keys_are_the_slow_copys(run_of):
     with torch.no_grad():
         for p in run.follower.parameters(): p.mul_(1.5)
     views = torch.rand(8, 1, 28, 28)
-    z, hidden, _ = T.embed_with_keys(run, views)
+    z, hidden, _ = embed_with_keys(run, views)
     with torch.no_grad(): k, h = run.follower(views[4:])
     same(z[4:], k)
     same(hidden[4:], h)
@@ -252,7 +257,7 @@ def test_keys_have_the_precision_of_queries(precision, dtype, run_of):
     run, seen = run_of(queue_size=8, precision=precision), {}
     for name, m in (('keys', run.follower), ('queries', run.model.module)):
         m.head.last.register_forward_hook(lambda m, x, y, name=name: seen.update({name: y.dtype}))
-    T.embed_with_keys(run, torch.rand(8, 1, 28, 28))
+    embed_with_keys(run, torch.rand(8, 1, 28, 28))
     assert seen == {'keys': dtype, 'queries': dtype}
 
 
@@ -274,7 +279,7 @@ def test_models_of_a_seed(run_of):
     a, b, c = model(), model(head_hidden=64, head_out=32), model(strategy='supervised')
     for other in (b, c): same(a.encoder.state_dict(), other.encoder.state_dict())
     assert b.head.first[0].weight.shape == (64, 512) and b.head.last.weight.shape == (32, 64)
-    assert c.head.weight.shape == (10, 512) and isinstance(c.head, T.Classifier)
+    assert c.head.weight.shape == (10, 512) and isinstance(c.head, Classifier)
     h = torch.randn(2, 512)
     same(c.head(h)[1], h)
     assert not torch.equal(next(model(seed=1).parameters()), next(a.parameters()))
@@ -294,15 +299,15 @@ def test_precision_of_a_cpu(amx, bf16, expected, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX512')
     monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: bf16, raising=False)
-    assert T.auto_precision(torch.device('cpu')) == expected and T.auto_precision(torch.device('mps')) == '32-true'
-    assert T.resolve(configs.run_of(**SMALL | {'precision': 'auto'})).run.precision == expected
-    assert T.resolve(configs.run_of(**SMALL | {'precision': 'bf16-mixed'})).run.precision == 'bf16-mixed'
+    assert auto_precision(torch.device('cpu')) == expected and auto_precision(torch.device('mps')) == '32-true'
+    assert resolve(configs.run_of(**SMALL | {'precision': 'auto'})).run.precision == expected
+    assert resolve(configs.run_of(**SMALL | {'precision': 'bf16-mixed'})).run.precision == 'bf16-mixed'
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'DEFAULT')
-    assert T.auto_precision(torch.device('cpu')) == '32-true'
+    assert auto_precision(torch.device('cpu')) == '32-true'
 
 
 def test_held_out_images(run_of):
-    seen, held = T.split_images(configs.run_of(**SMALL, validation=20))
+    seen, held = split_images(configs.run_of(**SMALL, validation=20))
     assert len(seen) == 48 and held.y.bincount().tolist() == [2]*10
     assert not {x.numpy().tobytes() for x in seen.x} & {x.numpy().tobytes() for x in held.x}
 
@@ -310,7 +315,7 @@ def test_held_out_images(run_of):
 def test_a_line_of_the_log(run_of, tmp_path, monkeypatch):
     clock, bar = iter([10., 12., 13.]), types.SimpleNamespace(n=4, set_postfix_str=lambda text: told.append(text))
     monkeypatch.setattr(T.time, 'perf_counter', lambda: next(clock))
-    log, told, run = T.Log(tmp_path/'log.jsonl', bar), [], run_of()
+    log, told, run = Log(tmp_path/'log.jsonl', bar), [], run_of()
     log(run, 5, 1.5, {'lr': .1, 'clamped_fraction': 0., 'hardness': float('nan')}) # two steps of 16 images in 2 s
     log(run, 8, 1.25, {'lr': .2})
     assert [json.loads(l) for l in (tmp_path/'log.jsonl').read_text().splitlines()] == [
@@ -321,7 +326,7 @@ def test_a_line_of_the_log(run_of, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('losses,first', [((1., math.nan, 2., math.inf), 1), ((math.inf, 1.), 0), ((-math.inf,), 0), ((1., 2.), -1)], ids=str)
 def test_the_first_bad_step(losses, first):
-    bad = T.FirstBad(torch.device('cpu'))
+    bad = FirstBad(torch.device('cpu'))
     for step, loss in enumerate(losses): bad.see(step, torch.tensor(loss))
     assert bad.step == first
 
@@ -352,17 +357,17 @@ def test_room_for_three_checkpoints(run_of, tmp_path, monkeypatch):
 def test_the_accelerator_that_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
-    assert [T.available(a) for a in ('cuda', 'mps', 'cpu', 'auto', None)] == ['auto', 'mps', 'cpu', 'auto', 'auto']
+    assert [available(a) for a in ('cuda', 'mps', 'cpu', 'auto', None)] == ['auto', 'mps', 'cpu', 'auto', 'auto']
 
 
 def test_a_loss_with_parameters_is_refused(monkeypatch):
     "The loop's optimiser holds the encoder only: a learned temperature would never learn."
     from unremix import LearnedTemperature, NTXentLoss
-    from unremix import train as module
+    from unremix.run_parts import make_criterion
     from unremix.hard_negatives import Uniform
     from unremix.registry import STRATEGIES, Strategy
 
     def learns(cfg): return NTXentLoss(LearnedTemperature(0.5))
     monkeypatch.setitem(STRATEGIES, 'learns', Strategy(Uniform, '1', 'a test', None, learns))
     with pytest.raises(ValueError, match='the loss of a strategy must be without parameters'):
-        module.make_criterion(configs.run_of(strategy='learns'))
+        make_criterion(configs.run_of(strategy='learns'))

@@ -21,10 +21,10 @@ from unremix.embeddings import from_views, places
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
 from unremix.rules import equal, views
-from unremix.run_folder import code_version
+from unremix.run_parts import set_up
 from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_candidates
 from unremix.sweep import read_lines
-from unremix.train import set_up
+from unremix.train import code_version
 from unremix.uncertainty import UNCERTAINTIES, Indicator, uncertainty
 from unremix.choosing import keep_sample
 from unremix.normalizers import standard_score

@@ -9,8 +9,8 @@ import json, platform, statistics, sys
 import torch
 from unremix.compare import time_steps
 from unremix.config import TrainConfig
-from unremix.run_folder import code_version
-from unremix.train import resolve
+from unremix.run_parts import resolve
+from unremix.train import code_version
 
 STRATEGIES = { # name: fields
     'simclr': dict(strategy='simclr'), 'debiased': dict(strategy='debiased'), 'hcl': dict(strategy='hcl'), 'unremix': dict(strategy='unremix'),

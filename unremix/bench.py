@@ -26,7 +26,8 @@ from .arguments import require
 from .compare import CompareConfig, cell_config
 from .losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from .machine import peak_of_process
-from .train import epoch_steps, resolve, set_up
+from .run_parts import resolve, set_up
+from .steps import epoch_steps
 
 # %% ../nbs/library/60_bench.ipynb #8f4af8f3
 def published_recipe(z1:Tensor, z2:Tensor, temperature:float=.5, tau_plus:float=.1, beta:float=1.)->Tensor:

@@ -28,8 +28,9 @@ from .config import HOME, ScheduleConfig, TrainConfig, check_field
 from .evaluate import evaluate, score
 from .registry import find, from_text, known
 from .run_folder import check_folder
+from .run_parts import resolve
 from .sweep import by_cell, read_grid, sweep
-from .train import resolve, train
+from .train import train
 
 # %% ../nbs/library/53_cli.ipynb #c50a3cb2
 QUICK = {'limit': 512, 'batch_size': 128, 'epochs': 1, 'warmup_epochs': .5, 'log_every': 1}

@@ -27,8 +27,11 @@ from .data import is_count, keep_images, labelled, resize, tell
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .plots import color_of, show_scores
 from .registry import Strategy, find, from_text, known, perhaps
-from .run_folder import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
-from .train import Run, epoch_steps, in_result, look, make_criterion, require_device, resolve, set_up, split_images, train, why_not
+from .run_folder import check_data, check_folder, claim_data, claim_folder, in_result, look, split_images, why_not
+from .run_parts import Run, make_criterion, require_device, resolve, set_up
+from .safe_files import hold_folder, read_json, require_free, write_json
+from .steps import epoch_steps
+from .train import code_version, train
 
 # %% ../nbs/library/51_compare.ipynb #ad2fc200
 OF_A_ROW = 'temperature', 'tau_plus' # what a row may set beside the knobs of its strategy, and schedules

@@ -18,11 +18,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from .arguments import is_number, require
-from .contrastive_loss import ContrastiveLoss
+from .checkpoint import restore
 from .config import TrainConfig, flat
+from .contrastive_loss import ContrastiveLoss
 from .data import Images, is_count, keep_images, labelled
-from .run_folder import check_data, read_json, restore, write_json
-from .train import Run, assign_schedules, available, look, scored_images, set_up
+from .devices import available
+from .run_folder import check_data, look, scored_images
+from .run_parts import Run, set_up
+from .safe_files import read_json, write_json
+from .steps import assign_schedules
 
 # %% ../nbs/library/50_evaluate.ipynb #65b26a4d
 def embed(

@@ -22,7 +22,8 @@ from .bench import bare_products, fresh, peak_memory, published_recipe, reset_pe
 from .compare import CompareConfig, cell_config
 from .losses import HCLLoss, NTXentLoss, UnReMixLoss
 from .machine import free_memory
-from .train import epoch_steps, resolve, set_up
+from .run_parts import resolve, set_up
+from .steps import epoch_steps
 
 # %% ../nbs/library/61_scale.ipynb #84d34f05
 def lightly_loss(z:list, h:tuple, chunk)->Tensor:

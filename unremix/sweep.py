@@ -21,12 +21,13 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from .arguments import require
+from .compare import rehearse
 from .config import PRECISIONS, RENAMED, TrainConfig
 from .data import is_count, keep_images
-from .compare import rehearse
 from .evaluate import score
-from .run_folder import FolderInUse, check_data, hold, recorded, write_atomic
-from .train import in_result, look, train
+from .run_folder import check_data, in_result, look, recorded
+from .safe_files import FolderInUse, hold, write_atomic
+from .train import train
 
 # %% ../nbs/library/52_sweep.ipynb #ddaf58cc
 @dataclasses.dataclass(frozen=True)
