@@ -10,8 +10,8 @@ from configs import run_of
 import unremix.train
 from PIL import Image
 from unremix.cli import OF_COMPARE, PRESETS, main
-from unremix.data import COLOUR, RECIPES
 from unremix.train import assign_schedules, save_checkpoint, set_up
+from unremix.views import COLOUR, RECIPES
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
 
