@@ -63,7 +63,6 @@ LONG = {  # modules over LINES
     'blocks',
     'cli',
     'compare',
-    'config',
     'contrast',
     'contrastive_loss',
     'plots',
