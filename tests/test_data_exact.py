@@ -11,11 +11,13 @@ import torchvision.datasets as tv
 from PIL import Image
 from torch.testing import assert_close
 from configs import run_of
-from unremix import data
-from unremix.data import (COLOUR, RECIPES, Augment, Images, Recipe, augmentations, choose, describe, fingerprint_of, from_torchvision, hold_out, labelled,
-                          load_dataset, rank_in_class, read_idx, read_square, resize, to_images, two_views, why_unscored)
+from unremix import data, image_sets
+from unremix.data import choose, describe, hold_out, labelled, load_dataset, resize, why_unscored
 from unremix.evaluate import test_images as images_to_score
 from unremix.run_folder import scored_images, split_images
+from unremix.image_files import read_square
+from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class, read_idx, to_images
+from unremix.views import COLOUR, RECIPES, Augment, Recipe, augmentations, two_views
 
 def images(x, y=None, name='cifar10'):
     x = torch.as_tensor(x)
@@ -120,9 +122,9 @@ def test_debians_files(monkeypatch, tmp_path):
         (tmp_path/f'{part}-images-idx3-ubyte.gz').write_bytes(idx(range(n*6), (n, 2, 3)))
         (tmp_path/f'{part}-labels-idx1-ubyte.gz').write_bytes(idx(range(n), (n,)))
     assert read_idx(tmp_path/'t10k-images-idx3-ubyte.gz').tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
-    monkeypatch.setattr(data, 'DEBIAN_FASHION_MNIST', tmp_path)
+    monkeypatch.setattr(image_sets, 'DEBIAN_FASHION_MNIST', tmp_path)
     train, test = (load_dataset('fashion_mnist', s) for s in ('train', 'test'))
-    assert train.y.tolist() == [0, 1, 2] and test.x[1, 0].tolist() == [[6, 7, 8], [9, 10, 11]] and train.classes == data.CLOTHES
+    assert train.y.tolist() == [0, 1, 2] and test.x[1, 0].tolist() == [[6, 7, 8], [9, 10, 11]] and train.classes == image_sets.CLOTHES
 
 # sizes
 

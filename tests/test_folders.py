@@ -6,12 +6,13 @@ import pytest
 import torch
 from PIL import Image
 from configs import comparison, run_of
-from unremix import data
+from unremix import own_images
 from unremix.cli import main
 from unremix.compare import CompareConfig, compare
-from unremix.data import DatasetMissing, ImageFiles, hold_out, labelled, load_dataset, survey
+from unremix.data import DatasetMissing, ImageFiles, hold_out, labelled, load_dataset
 from unremix.evaluate import evaluate
 from unremix.run_folder import look, split_images
+from unremix.image_parts import survey
 from unremix.sweep import Grid, sweep
 from unremix.train import train
 
@@ -161,7 +162,7 @@ def test_compare_says_what_could_not_be_scored(make, tmp_path, capsys, monkeypat
     reads = count_reads(monkeypatch)
     args = ['compare', '--quick', '--data-root', str(tmp_path/'photos'), '--out', str(tmp_path/'run'), *ARGS, '--strategies', 'simclr', 'unremix', '--timed-steps', '1', '--seeds', '1']
     assert main(args) == 0
-    assert len(reads) == len(set(reads)) == (64 if make is partly else 30) and not data._held # each file once, then let go
+    assert len(reads) == len(set(reads)) == (64 if make is partly else 30) and not own_images._held # each file once, then let go
     result, shown = json.loads((tmp_path/'run'/'result.json').read_text()), capsys.readouterr().out
     assert ('supervised' in result['rows']) == (make is no_test) and ('no row supervised: ' in shown) == (make is not no_test)
     assert ('not scored: accuracies and false negatives, since no training image has a label' in shown) == (make is flat)
@@ -296,8 +297,8 @@ def test_fingerprints_of_data_in_memory(name):
 # each file once
 
 def count_reads(monkeypatch):
-    reads, read = [], data.read_square
-    monkeypatch.setattr(data, 'read_square', lambda path, size: (reads.append(str(path)), read(path, size))[1])
+    reads, read = [], own_images.read_square
+    monkeypatch.setattr(own_images, 'read_square', lambda path, size: (reads.append(str(path)), read(path, size))[1])
     return reads
 
 @pytest.mark.parametrize('fields', [{}, {'limit': 16}, {'validation': 4}], ids=str)
@@ -308,9 +309,9 @@ def test_train_and_evaluate_read_each_file_once(fields, tmp_path, monkeypatch):
     assert len(reads) == len(set(reads)) == {'limit': 26, 'validation': 24}.get(next(iter(fields), None), 34)
     reads.clear()
     evaluate(tmp_path/'run')
-    assert len(reads) == len(set(reads)) and not data._held
+    assert len(reads) == len(set(reads)) and not own_images._held
 
 def test_let_go_after_an_error(tmp_path):
     with pytest.raises(RuntimeError):
-        with data.keep_images(): load_dataset(limit=10); raise RuntimeError
-    assert not data._held and not data._depth
+        with own_images.keep_images(): load_dataset(limit=10); raise RuntimeError
+    assert not own_images._held and not own_images._depth

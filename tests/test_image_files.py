@@ -4,8 +4,8 @@ import io, os, random
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from unremix import data
-from unremix.data import DatasetMissing, ImageFiles, load_dataset, read_square
+from unremix.data import DatasetMissing, ImageFiles, load_dataset, tell
+from unremix.image_files import read_square
 
 SIZE = 12
 FORMATS = 'PNG', 'TIFF', 'JPEG', 'WEBP', 'GIF', 'PPM', 'BMP', 'TGA', 'JPEG2000', 'AVIF', 'ICO', 'PCX', 'SGI', 'QOI', 'ICNS', 'IM', 'DDS'
@@ -203,7 +203,7 @@ PLAIN = [f'{c}/{i}.png' for c in 'ab' for i in range(4)]
 
 def said(capsys, root):
     "What loading both parts prints; each line once."
-    data.tell.cache_clear()
+    tell.cache_clear()
     for part in ('train', 'test'): load_dataset('imagefolder', part, root, image_size=8)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(set(lines)) and all(l.startswith('unremix: ') for l in lines)

@@ -11,9 +11,9 @@ import unremix.train
 from PIL import Image
 from unremix.checkpoint import save_checkpoint
 from unremix.cli import OF_COMPARE, PRESETS, main
-from unremix.data import COLOUR, RECIPES
 from unremix.run_parts import set_up
 from unremix.steps import assign_schedules
+from unremix.views import COLOUR, RECIPES
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
 

@@ -752,10 +752,10 @@ def test_digits_are_enlarged_bilinearly():
     assert np.abs(first - along(along(small[0]).T).T).max() <= .51
 
 def test_clothes_have_names(monkeypatch, tmp_path):
-    from unremix import data
+    from unremix import data, image_sets
     plain = data.Images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), ('T-shirt/top',), 'fashion_mnist')
-    monkeypatch.setattr(data, 'from_torchvision', lambda *args: plain)
-    assert data.load_dataset('fashion_mnist', 'test', tmp_path).classes == data.CLOTHES
+    monkeypatch.setattr(image_sets, 'from_torchvision', lambda *args: plain)
+    assert data.load_dataset('fashion_mnist', 'test', tmp_path).classes == image_sets.CLOTHES
 
 def test_folders_are_64_pixels_wide_and_others_made_square(tmp_path):
     from PIL import Image

@@ -24,8 +24,9 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Losses': ['library/1*', 'library/34_*', 'library/35_*', 'library/36_*'],
     'Weightings': ['library/2*', 'library/39_*', 'library/7*'],
     'Scale': [f'library/{page}_*' for page in (30, 31, 32, 37)],
-    'Training': ['library/4[1-9]_*', 'library/38_*', 'library/5*', 'library/6*'],
-    'Plumbing': ['library/0*', 'library/33_*', 'library/39_*', 'library/40_*', 'names'],
+    'Training': ['library/0[7-9]_*', 'library/3[89]_*', 'library/4[1-3]_*', 'library/0[4-6]_*', 'library/4[4-9]_*',
+                 'library/5*', 'library/6*'],
+    'Plumbing': ['library/0[0-3]_*', 'library/33_*', 'library/40_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unremix.data import DEBIAN_FASHION_MNIST, read_idx
+from unremix.image_sets import DEBIAN_FASHION_MNIST, read_idx
 
 ASSETS = Path(__file__).parents[1]/'unremix'/'assets'
 
