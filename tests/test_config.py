@@ -17,7 +17,8 @@ import torch
 from torch.testing import assert_close
 
 from configs import comparison, run_of
-from unremix.cli import RowsConfig, compare_command, main, train_command
+from unremix.cli import main
+from unremix.commands import RowsConfig, compare_command, train_command
 from unremix.compare import CompareConfig, cell_config, reference_of, table
 from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
 from unremix.evaluate import load_run

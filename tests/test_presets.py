@@ -9,8 +9,9 @@ import torchvision.datasets
 from configs import run_of
 import unremix.train
 from PIL import Image
-from unremix.cli import OF_COMPARE, PRESETS, main
+from unremix.cli import main
 from unremix.data import COLOUR, RECIPES
+from unremix.presets import OF_COMPARE, PRESETS
 from unremix.train import assign_schedules, save_checkpoint, set_up
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
