@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 88
 # What is still written in an older style; nothing may be added here.
 OLD_PAGES = {
-    'library/03_plots',
     'library/37_gradient_cache',
     'library/40_machine',
     'library/41_image_files',
@@ -22,12 +21,8 @@ OLD_PAGES = {
     'library/43_encoders',
     'library/45_run_folder',
     'library/46_train',
-    'library/50_evaluate',
     'library/51_compare',
     'library/52_sweep',
-    'library/53_cli',
-    'library/60_bench',
-    'library/61_scale',
     'coming_from',
     'glossary',
     'index',
@@ -50,31 +45,24 @@ OLD_PAGES = {
     'tutorials/your_weighting',
 }
 OLD_MODULES = {
-    'bench',
-    'cli',
     'compare',
     'data',
     'encoders',
-    'evaluate',
     'gradient_cache',
     'image_files',
     'machine',
-    'plots',
     'run_folder',
-    'scale',
     'sweep',
     'train',
 }
 LONG = {  # modules over LINES
     'blocks',
-    'cli',
     'compare',
     'config',
     'contrast',
     'contrastive_loss',
     'data',
     'image_files',
-    'plots',
     'row_sums',
     'run_folder',
     'sweep',
@@ -117,7 +105,7 @@ def tool(name):
 
 @pytest.mark.parametrize('asked', (['format', '--check'], ['check']), ids=' '.join)
 def test_ruff(asked):
-    done = run(tool('ruff'), *asked, *map(str, pages()))
+    done = run(tool('ruff'), *asked, *map(str, pages()), 'benchmarks')
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -139,7 +127,7 @@ STRICT = (
 
 def test_types():
     files = [str(path) for path in modules() if path.stem not in OLD_MODULES]
-    done = run(tool('mypy'), *STRICT, *files)
+    done = run(tool('mypy'), *STRICT, *files, 'benchmarks')
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -161,6 +149,15 @@ def test_no_line_of_code_is_wide(path):
     lines = code_lines(path)
     assert lines
     assert [x for x in lines if len(x) > WIDTH] == []
+
+
+def test_benchmarks_are_narrow_and_short():
+    files = sorted((ROOT / 'benchmarks').glob('*.py'))
+    assert len(files) > 5
+    for path in files:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= LINES, path
+        assert [x for x in lines if len(x) > WIDTH] == [], path
 
 
 def test_modules_are_short():
