@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
+from benchmarks.losses import BenchConfig
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.bench import BenchConfig
 from unremix.contrast import OutsideBatch, views
 from unremix.data import Augment, DatasetMissing, load_dataset
 from unremix.hard_negatives import HCL, uniform
