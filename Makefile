@@ -63,8 +63,8 @@ browser: ## what the browser tests need, with the system's package manager (othe
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs
 
-bench: $(PACKAGE) ## time and memory of the losses; leave the machine alone meanwhile
-	$(BIN)/unremix bench $(ARGS)
+bench: $(PACKAGE) ## time and memory of the losses; leave the machine alone meanwhile (ARGS='scale --quick')
+	$(BIN)/python -m benchmarks $(ARGS)
 
 prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/library/42_data.ipynb' for some), clean, README
 	$(BIN)/nbdev_export
@@ -74,4 +74,4 @@ prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/library/4
 
 clean: ## remove builds and caches; .venv and runs stay
 	rm -rf build dist *.egg-info _docs _proc .pytest_cache
-	find nbs unremix tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find nbs unremix benchmarks tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -8,11 +8,13 @@ import math
 import pytest
 import torch
 
+from benchmarks.losses import BenchConfig
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.bench import BenchConfig
 from unremix.rules import OutsideBatch, views
-from unremix.data import Augment, DatasetMissing, load_dataset
+from unremix.data import load_dataset
+from unremix.image_files import DatasetMissing
+from unremix.views import Augment
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE
 from unremix.encoders import ProjectionHead, make_encoder

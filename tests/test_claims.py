@@ -7,9 +7,12 @@ import pytest
 
 import build_site
 from run_notebooks import notebooks
-from unremix.config import GROUPS, ScheduleConfig, TrainConfig
+from unremix.config import TrainConfig
+from unremix.config_groups import GROUPS, ScheduleConfig
 from unremix.registry import known
-from unremix import bench, cli, scale
+from benchmarks import loop, losses, scale
+from unremix import cli, commands
+from unremix.compare import CompareConfig
 from unremix.data import DATASETS
 
 from unremix.uncertainty import UNCERTAINTIES
@@ -40,7 +43,7 @@ def code_spans(text):
 
 # ---------------------------------------------------------------- options and commands
 
-COMMANDS = *GROUPS.values(), cli.CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), cli.TrainCommand, cli.CompareCommand, cli.SweepCommand, cli.EvaluateCommand, bench.BenchConfig, scale.ScaleConfig, scale.LoopConfig
+COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
 OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
 ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, pip, git, a misspelt knob, a page's own strategy
 
@@ -71,7 +74,7 @@ def words_of(code):
     "Every word of some code: identifiers, and those inside of strings."
     return set(re.findall(r'\w+', code))
 
-LIBRARY = set().union(*(words_of(p.read_text(encoding='utf-8')) for folder in ('unremix', 'tools', 'tests', 'docs') for p in (ROOT/folder).rglob('*.py')))
+LIBRARY = set().union(*(words_of(p.read_text(encoding='utf-8')) for folder in ('unremix', 'benchmarks', 'tools', 'tests', 'docs') for p in (ROOT/folder).rglob('*.py')))
 LIBRARY |= words_of((ROOT/'settings.ini').read_text(encoding='utf-8') + (ROOT/'Makefile').read_text(encoding='utf-8'))
 LIBRARY |= {p.stem for p in (ROOT/'results').rglob('*.toml')} | {'pkg_resources', 'nbdev_bump_version', 'nbdev_docs', 'nbdev_new', 'nbdev_prepare'} # the last: nbdev's, not used here
 PUBLIC = re.compile(r'(?:unremix\.)?[A-Za-z_]\w*(?:\.\w+)*(?:\(.*\))?$')
@@ -93,7 +96,7 @@ def test_names_exist(page):
 
 @each_page
 def test_files_exist(page):
-    told = {s for s in code_spans(PROSE[page]) if re.fullmatch(r'(?:nbs|results|tests|tools|docs|unremix|\.ci|\.github)/[\w./-]+', s)}
+    told = {s for s in code_spans(PROSE[page]) if re.fullmatch(r'(?:nbs|results|tests|tools|docs|unremix|benchmarks|\.ci|\.github)/[\w./-]+', s)}
     assert not {s for s in told if not (ROOT/s).exists()}
 
 # ---------------------------------------------------------------- links

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from unremix.cli import COMMANDS, PRESETS, main, sentence
-from unremix.config import GROUPS
+from unremix.cli import COMMANDS, main
+from unremix.config_groups import GROUPS
+from unremix.parsing import sentence
+from unremix.presets import PRESETS
 from unremix.registry import known
 
 LIMITS = {name: limit for kind in GROUPS.values() for name, limit in kind.limits.items()}

@@ -6,7 +6,10 @@ import pytest
 from configs import run_of
 from unremix.config import TrainConfig
 from unremix import cli as module
-from unremix.cli import PRESETS, QUICK, main, parse, preset_fields, scores_text, sentence, wide_console
+from unremix.cli import main, scores_text
+from unremix.commands import TrainCommand
+from unremix.parsing import parse, sentence, wide_console
+from unremix.presets import PRESETS, QUICK, preset_fields
 
 
 LONG = 'no/' + 'very-long-folder-name/'*20 + 'run'
@@ -19,7 +22,7 @@ WRONG = [ # arguments, the whole sentence
     (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
     (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
     (['compare', '--strategies', 'best'], "row 'best': strategy must be one of simclr, debiased, hcl, unremix, supervised, oracle, placebo-u, placebo-ur, or module:Name, got 'best'"),
-    (['dance'], "command must be one of train, compare, sweep, evaluate, bench, strategies, got 'dance'")]
+    (['dance'], "command must be one of train, compare, sweep, evaluate, strategies, got 'dance'")]
 
 @pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
 @pytest.mark.parametrize('columns', ('40', '200'))
@@ -128,7 +131,8 @@ def test_presets_and_quick():
     assert fields == PRESETS[name] | QUICK and preset_fields([f'--preset={name}']) == PRESETS[name]
     assert preset_fields(['--preset', 'imagenet100-r50-200ep'], TrainConfig).keys().isdisjoint({'timed_steps'})
     assert preset_fields(['--preset', name, '--preset', 'quick'])['epochs'] == 1
-    command = parse(module.TrainCommand, ['--quick', '--epochs', '3'], 'x', config=TrainConfig.of(preset_fields(['--quick'], TrainConfig)))
+    quick = TrainCommand(TrainConfig.of(preset_fields(['--quick'], TrainConfig)))
+    command = parse(TrainCommand, ['--quick', '--epochs', '3'], 'x', quick)
     assert (command.config.optim.epochs, command.config.data.limit) == (3, QUICK['limit'])
     with pytest.raises(ValueError, match='preset must be one of'): preset_fields(['--preset'])
 

@@ -17,9 +17,12 @@ import torch
 from torch.testing import assert_close
 
 from configs import comparison, run_of
-from unremix.cli import RowsConfig, compare_command, main, train_command
+from unremix.cli import main
+from unremix.commands import RowsConfig, compare_command, train_command
 from unremix.compare import CompareConfig, cell_config, reference_of, table
-from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
+from unremix.config import criterion_of, read, TrainConfig
+from unremix.config_fields import flat
+from unremix.config_groups import GROUPS, HOME
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss

@@ -9,9 +9,12 @@ from torch.testing import assert_close
 from configs import run_of
 from unremix import evaluate as module
 from unremix.contrastive_loss import ContrastiveLoss
-from unremix.data import Images, load_dataset
-from unremix.evaluate import (QUALITY, VOTES, alignment, choose_penalty, effective_rank, embed, feature_scores, first_of_equals, knn,
-                              linear_probe, nearest, negative_quality, score, standardize, too_few, uniformity, vote)
+from unremix.data import load_dataset
+from unremix.image_sets import Images
+from unremix import features
+from unremix.evaluate import QUALITY, VOTES, embed, feature_scores, negative_quality, score
+from unremix.features import (alignment, choose_penalty, effective_rank, first_of_equals, knn, linear_probe, nearest, standardize, too_few,
+                              uniformity, vote)
 from unremix.losses import NTXentLoss
 from unremix.run_parts import set_up
 
@@ -141,7 +144,7 @@ def test_probe_is_fitted_on_all_with_the_chosen_strength(monkeypatch):
         def fit(self, x, y): fitted.append((self.C, len(x))); return self
         def score(self, x, y): return self.C
         def predict(self, x): return torch.zeros(len(x)).numpy()
-    monkeypatch.setattr(module, 'LogisticRegression', Probe)
+    monkeypatch.setattr(features, 'LogisticRegression', Probe)
     linear_probe(torch.randn(50, 3), torch.arange(50) % 5, torch.randn(4, 3), penalties=(.1, .3))
     assert fitted == [(.1, 20), (.3, 20), (.3, 50)]
     fitted.clear()

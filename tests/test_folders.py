@@ -9,7 +9,9 @@ from configs import comparison, run_of
 from unremix import own_images
 from unremix.cli import main
 from unremix.compare import CompareConfig, compare
-from unremix.data import DatasetMissing, ImageFiles, hold_out, labelled, load_dataset
+from unremix.data import hold_out, labelled, load_dataset
+from unremix.image_files import DatasetMissing
+from unremix.own_images import ImageFiles
 from unremix.evaluate import evaluate
 from unremix.run_folder import look, split_images
 from unremix.image_parts import survey

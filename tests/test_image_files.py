@@ -4,7 +4,10 @@ import io, os, random
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from unremix.data import DatasetMissing, ImageFiles, load_dataset, tell
+from unremix.data import load_dataset
+from unremix.image_files import DatasetMissing
+from unremix.image_parts import tell
+from unremix.own_images import ImageFiles
 from unremix.image_files import read_square
 
 SIZE = 12

@@ -45,6 +45,12 @@ def test_files(wheel):
     assert 'unremix/py.typed' in names and {str(p.relative_to(ROOT)) for p in files} <= set(names)
     assert {n.split('/')[0] for n in names if '.dist-info' not in n} == {'unremix'}
 
+def test_no_benchmark_is_installed(wheel):
+    "What measures is for this checkout: it needs other libraries, and a machine left alone."
+    files = {Path(n).name for n in zipfile.ZipFile(wheel).namelist()}
+    ours = {p.name for p in (ROOT/'benchmarks').glob('*.py')} - {'__init__.py', '__main__.py', 'losses.py'} # the losses themselves have that name
+    assert len(ours) > 3 and not files & (ours | {'bench.py'})
+
 def test_metadata(wheel):
     archive = zipfile.ZipFile(wheel)
     read = lambda end: next(archive.read(n) for n in archive.namelist() if n.endswith(end))

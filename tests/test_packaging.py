@@ -11,7 +11,6 @@ WORKFLOWS = sorted((ROOT/'.github'/'workflows').glob('*.y*ml'))
 INI = ConfigParser(delimiters=['='])
 INI.read(ROOT/'settings.ini', encoding='utf-8')
 NAMES = {'PIL': 'pillow', 'sklearn': 'scikit-learn', 'lightning_fabric': 'lightning-fabric'} # imported as: required as
-OPTIONAL = {'lightly', 'pytorch_metric_learning'} # imported where a benchmark asks for them
 
 
 def test_every_import_is_required():
@@ -22,7 +21,7 @@ def test_every_import_is_required():
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
-    foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - OPTIONAL - {'unremix'}}
+    foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - {'unremix'}}
     assert foreign == required
 
 

@@ -13,7 +13,7 @@ from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentL
 from unremix import UnReMixLoss, pairs_in_a_loss
 from unremix.rules import OutsideBatch, across, supervised, views
 from unremix.learned_temperature import LearnedTemperature
-from unremix.controls import Placebo
+from unremix.selection import Placebo
 from unremix.hard_negatives import HCL, Uniform, uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.queue import KeyQueue

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs import comparison, run_of
-from unremix.config import HOME, RENAMED
+from unremix.config_groups import HOME, RENAMED
 from unremix.registry import known
 from unremix import evaluate as scores
 from unremix.compare import CompareConfig, compare
@@ -181,7 +181,7 @@ def test_without_resource():
         import sys; sys.modules['resource'] = None
         import json, tempfile
         from pathlib import Path
-        import unremix.cli, unremix.bench, unremix.scale
+        import unremix.cli, benchmarks.command
         from unremix.train import train
         from unremix.sweep import line_of
         from unremix.config import TrainConfig
@@ -203,10 +203,10 @@ def test_unit_of_the_peak(system, unit, monkeypatch):
 
 
 def test_bench_says_where_it_works(monkeypatch):
-    from unremix import bench
-    monkeypatch.setattr(bench, 'peak_of_process', lambda: None)
-    monkeypatch.setattr(bench, 'STATUS', Path('no/such/file'))
-    with pytest.raises(ValueError, match='peak memory'): bench.peak_memory()
+    from benchmarks import process
+    monkeypatch.setattr(process, 'peak_of_process', lambda: None)
+    monkeypatch.setattr(process, 'STATUS', Path('no/such/file'))
+    with pytest.raises(ValueError, match='peak memory'): process.peak_memory()
 
 
 # Memory

@@ -10,7 +10,8 @@ from configs import run_of
 import unremix.train
 from PIL import Image
 from unremix.checkpoint import save_checkpoint
-from unremix.cli import OF_COMPARE, PRESETS, main
+from unremix.cli import main
+from unremix.presets import OF_COMPARE, PRESETS
 from unremix.run_parts import set_up
 from unremix.steps import assign_schedules
 from unremix.views import COLOUR, RECIPES

@@ -9,9 +9,11 @@ from torch import nn
 from torch.testing import assert_close
 from configs import run_of
 from unremix import evaluate as scoring
-from unremix.config import OPTIMIZERS, RENAMED, criterion_of, read
+from unremix.config import criterion_of, read
+from unremix.config_groups import OPTIMIZERS, RENAMED
 from unremix.contrastive_loss import ContrastiveLoss
-from unremix.data import Images, load_dataset
+from unremix.data import load_dataset
+from unremix.image_sets import Images
 from unremix.devices import FirstBad
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss

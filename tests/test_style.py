@@ -14,29 +14,15 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 88
 # What is still written in an older style; nothing may be added here.
 OLD_PAGES = {
-    'library/03_plots',
-    'library/50_evaluate',
-    'library/51_compare',
-    'library/52_sweep',
-    'library/53_cli',
-    'library/60_bench',
-    'library/61_scale',
 }
 OLD_MODULES = {
-    'bench',
-    'cli',
     'compare',
-    'evaluate',
-    'plots',
-    'scale',
     'sweep',
 }
 LONG = {  # modules over LINES
     'blocks',
-    'cli',
     'compare',
     'contrastive_loss',
-    'plots',
     'row_sums',
     'scale',
     'sweep',
@@ -77,7 +63,7 @@ def tool(name):
 
 @pytest.mark.parametrize('asked', (['format', '--check'], ['check']), ids=' '.join)
 def test_ruff(asked):
-    done = run(tool('ruff'), *asked, *map(str, pages()))
+    done = run(tool('ruff'), *asked, *map(str, pages()), 'benchmarks')
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -99,7 +85,7 @@ STRICT = (
 
 def test_types():
     files = [str(path) for path in modules() if path.stem not in OLD_MODULES]
-    done = run(tool('mypy'), *STRICT, *files)
+    done = run(tool('mypy'), *STRICT, *files, 'benchmarks')
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -121,6 +107,15 @@ def test_no_line_of_code_is_wide(path):
     lines = code_lines(path)
     assert lines
     assert [x for x in lines if len(x) > WIDTH] == []
+
+
+def test_benchmarks_are_narrow_and_short():
+    files = sorted((ROOT / 'benchmarks').glob('*.py'))
+    assert len(files) > 5
+    for path in files:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= LINES, path
+        assert [x for x in lines if len(x) > WIDTH] == [], path
 
 
 def test_modules_are_short():

@@ -10,7 +10,7 @@ from unremix import sweep as module
 from unremix.cli import main, sweep_text
 from unremix.sweep import (Grid, by_cell, finish_run, is_of, limited, line_of, paired, read_grid, read_lines, remaining,
                            results_of, run_key, runs_of, sweep)
-from unremix.config import PRECISIONS
+from unremix.config_groups import PRECISIONS
 from unremix.run_parts import resolve
 
 PLAIN = {'strategy': 'simclr'}

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 import configs
 from unremix.controls import Supervised
 import unremix.train as T
-from unremix.config import LR_SCHEDULES, OPTIMIZERS
-from unremix.data import Augment
+from unremix.config_groups import LR_SCHEDULES, OPTIMIZERS
+from unremix.views import Augment
 from unremix.devices import FirstBad, auto_precision, available
 from unremix.losses import NTXentLoss
 from unremix.run_folder import split_images

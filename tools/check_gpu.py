@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT/'tests'))
+sys.path[:0] = str(ROOT), str(ROOT/'tests')
 
 import unremix.train
+from benchmarks.baselines import bare_products, published_recipe
 from unremix import HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.bench import bare_products, published_recipe
 from unremix.config import TrainConfig
 from unremix.train import train
 

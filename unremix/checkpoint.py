@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from .config import TrainConfig, flat
+from .config import TrainConfig
+from .config_fields import flat
 from .devices import FirstBad, first_not_finite, gather_objects, on_first
 from .gather import rank_and_size
 from .gradient_cache import RandomState, random_state

@@ -22,10 +22,14 @@ from scipy.special import stdtrit
 from torch import Tensor
 import matplotlib.pyplot as plt
 from .arguments import require
-from .config import END, HOME, RENAMED, LossConfig, ScheduleConfig, TrainConfig, assign
-from .data import is_count, keep_images, labelled, resize, tell
+from .config import assign, TrainConfig
+from .config_groups import END, HOME, LossConfig, RENAMED, ScheduleConfig
+from .data import is_count, labelled, resize
+from .image_parts import tell
+from .own_images import keep_images
 from .evaluate import QUALITY, feature_scores, score, test_images
-from .plots import color_of, show_scores
+from .plots import show_scores
+from .style import color_of
 from .registry import Strategy, find, from_text, known, perhaps
 from .run_folder import check_data, check_folder, claim_data, claim_folder, in_result, look, split_images, why_not
 from .run_parts import Run, make_criterion, require_device, resolve, set_up

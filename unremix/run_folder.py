@@ -16,17 +16,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .arguments import require
-from .config import TrainConfig, flat
-from unremix.data import (
-    Images,
-    choose,
-    describe,
-    hold_out,
-    load_dataset,
-    rank_in_class,
-    tell,
-    why_unscored,
-)
+from .config import TrainConfig
+from .config_fields import flat
+from .data import choose, describe, hold_out, load_dataset, why_unscored
+from .image_parts import tell
+from .image_sets import Images, rank_in_class
 from .safe_files import HELD, read_json, write_atomic, write_json
 
 # %% ../nbs/library/45_run_folder.ipynb #6e620790

@@ -18,8 +18,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .arguments import require
-from .config import OPTIMIZERS, PRECISIONS, TrainConfig, criterion_of, read
-from .data import Augment, Images
+from .config import criterion_of, read, TrainConfig
+from .config_groups import OPTIMIZERS, PRECISIONS
+from .image_sets import Images
+from .views import Augment
 from .devices import auto_precision
 from .encoders import Model, ProjectionHead, make_encoder
 from .gradient_cache import warn_of_batchnorm

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import LR_SCHEDULES, assign
+from .config import assign
+from .config_groups import LR_SCHEDULES
 from .gradient_cache import MicroBatches, RandomState, set_random_state
 from .queue import follow
 from .run_parts import Run

@@ -22,8 +22,10 @@ from threadpoolctl import threadpool_limits
 
 from .arguments import require
 from .compare import rehearse
-from .config import PRECISIONS, RENAMED, TrainConfig
-from .data import is_count, keep_images
+from .config import TrainConfig
+from .config_groups import PRECISIONS, RENAMED
+from .data import is_count
+from .own_images import keep_images
 from .evaluate import score
 from .run_folder import check_data, in_result, look, recorded
 from .safe_files import FolderInUse, hold, write_atomic

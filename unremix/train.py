@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 import unremix
 from .checkpoint import check_finite, check_state, restore, save_checkpoint
 from .config import TrainConfig
-from .data import keep_images
+from .own_images import keep_images
 from .devices import FirstBad, asked_of_all, on_first
 from .machine import Interrupted, peak_of_process, stop_signals
 from unremix.run_folder import (
