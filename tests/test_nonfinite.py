@@ -16,7 +16,7 @@ from torch import nn
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMixLoss
 from unremix.contrast import compare
-from unremix.contrastive_loss import short
+from unremix.arguments import short
 from unremix.embeddings import from_views, unit_norm
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, debias, decoupled

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'SMALL', 'ID_TYPES', 'WHOLE_NUMBERS', 'require', 'as_number', 'is_number', 'is_whole', 'are_numbers',
-           'is_one_of', 'check_switches', 'shape_of', 'is_float_matrix', 'check_ids']
+           'is_one_of', 'check_switches', 'shape_of', 'is_float_matrix', 'check_ids', 'short', 'differing']
 
 # %% ../nbs/library/00_arguments.ipynb #3cb3435f
+import inspect
 import sys
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # %% ../nbs/library/00_arguments.ipynb #435cadaa
 def require(
@@ -90,3 +91,19 @@ def check_ids(name: str, ids: Any, lengths: tuple[int, ...]) -> None:
 
     require(fits, name, shapes, tuple(ids.shape))
     require(ids.dtype in ID_TYPES, name, WHOLE_NUMBERS, ids.dtype)
+
+# %% ../nbs/library/00_arguments.ipynb #0e8ee1e5
+def short(value: object) -> str:
+    "A function by its name, anything else by its `repr`."
+    return value.__name__ if inspect.isfunction(value) else repr(value)
+
+
+def differing(made: object) -> str:
+    "Arguments of the constructor that differ from their defaults."
+    shown = []
+    for p in inspect.signature(type(made).__init__).parameters.values():
+        value = getattr(made, p.name, p.default)
+        usual = value is p.default or value == p.default
+        if p.name != 'self' and not isinstance(value, nn.Module) and not usual:
+            shown.append(f'{p.name}={short(value)}')
+    return ', '.join(shown)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['LossesOf', 'REDUCTIONS_IN_BLOCKS', 'REDUCTIONS', 'Gradients', 'few_rows', 'as_tensor', 'leaf', 'one_block',
-           'block_by_block', 'losses_in_blocks', 'require_first', 'require_once', 'with_embeddings', 'mean_in_blocks',
-           'in_blocks', 'uncompiled']
+           'block_by_block', 'losses_in_blocks', 'with_embeddings', 'mean_in_blocks', 'in_blocks', 'uncompiled']
 
 # %% ../nbs/library/30_blocks.ipynb #bd1cc001
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .contrast import Comparison, Contrast, compare
 from .embeddings import Embeddings, full_precision
+from .first_derivative import require_once
 from .tiles import is_transformed, rows_at_once, slices
 
 # %% ../nbs/library/30_blocks.ipynb #2574ee60
@@ -47,13 +47,12 @@ def few_rows(
     grads: Gradients,
 ) -> Tensor:  # (r) losses
     "Losses of a few anchors; what does not go through logits is added to `grads`."
+    learns = isinstance(comparison.temperature, Tensor)
     t = as_tensor(comparison.temperature, logits).requires_grad_()
     anchors = leaf(comparison.anchors[rows])
     candidates = leaf(comparison.candidates)
     own_logits = logits.detach().requires_grad_()
-    temperature = (
-        t if isinstance(comparison.temperature, Tensor) else comparison.temperature
-    )
+    temperature = t if learns else comparison.temperature
     with torch.enable_grad():
         c = compare(anchors, candidates, comparison.rule, temperature, own_logits)
         losses = losses_of(c)
@@ -63,7 +62,7 @@ def few_rows(
     inputs = (own_logits, anchors.z, candidates.z, t, *parameters)
     found = torch.autograd.grad(losses, inputs, scale[rows], allow_unused=True)
     to_logits, to_anchors, *others = found
-    if isinstance(comparison.temperature, Tensor) and to_logits is not None:
+    if learns and to_logits is not None:
         grads.temperature -= (to_logits * logits).sum() / t.detach()
     if to_anchors is not None:
         grads.anchors[rows] += to_anchors
@@ -74,9 +73,8 @@ def few_rows(
     return losses.detach()
 
 
-def as_tensor(
-    temperature: float | Tensor, like: Tensor
-) -> Tensor:  # 0-d, without history
+def as_tensor(temperature: float | Tensor, like: Tensor) -> Tensor:
+    "0-d, without history."
     if isinstance(temperature, Tensor):
         return temperature.detach()
     return like.new_full((), temperature)
@@ -143,20 +141,6 @@ def losses_in_blocks(comparison: Comparison, size: int, losses_of: LossesOf) -> 
     parts = slices(len(comparison.anchors), size)
     with torch.no_grad(), full_precision(comparison.anchors.z):
         return torch.cat([losses_of(comparison.contrast(rows)) for rows in parts])
-
-# %% ../nbs/library/30_blocks.ipynb #5e128007
-def require_first(ok: bool, what: str, instead: str) -> None:
-    "Raise in one sentence where a derivative is asked for that was not kept."
-    if ok:
-        return
-    raise NotImplementedError(
-        f'{what} a gradient and not its graph: there is no second or forward-mode '
-        f'derivative, and no transform of torch.func; {instead}'
-    )
-
-
-def require_once(ok: bool) -> None:
-    require_first(ok, 'chunk_size keeps', 'take chunk_size=None for those')
 
 # %% ../nbs/library/30_blocks.ipynb #16963b69
 def with_embeddings(
@@ -266,6 +250,5 @@ def in_blocks(
 @cache
 def uncompiled(f: Callable[..., Any]) -> Callable[..., Any]:
     "`f` as a compiler is to see it: a black box."
-    return torch.compiler.disable(
-        f
-    )  # not at import: loading the compiler takes seconds
+    # not at import: loading the compiler takes seconds
+    return torch.compiler.disable(f)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .blocks import require_first
+from .first_derivative import require_first
 from .embeddings import IDS, Embeddings, Promise, places
 from .tiles import is_transformed, slices
 

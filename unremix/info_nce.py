@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .arguments import as_number, is_number, require, shape_of
 from .contrast import Contrast
-from .row_sums import Sums, row_sums
+from .row_sums import row_sums
+from .table_sums import Sums
 from .tiles import count
 
 # %% ../nbs/library/13_info_nce.ipynb #d901a886

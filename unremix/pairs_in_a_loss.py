@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import require_once
+from .first_derivative import require_once
 from .contrast import Comparison, with_prepared
 from .hard_negatives import Tilt
 from .pairs_once import Pairs, add_both, clear_own_sample, clear_shared_ids
 from .pairs_once import fractions, gradient, log_negatives, pushes
-from .row_sums import Sums, of_columns, row_sums
+from .row_sums import of_columns, row_sums
+from .table_sums import Sums
 from .rules import Rule, Without, views
 from .tiles import is_transformed
 

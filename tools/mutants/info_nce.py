@@ -150,9 +150,7 @@ INFO_NCE = (
 )
 
 BY_TABLES = (
-    of(
-        'row_sums.py',
-        UNDER_RULES,
+    of('table_sums.py', UNDER_RULES,
         (
             'return (total.log() + peak).squeeze(1), x.div_(total.clamp_min(smallest))',
             'return (total.log() + peak).squeeze(1), x.div_(total)',
@@ -197,29 +195,20 @@ BY_TABLES = (
             'q = torch.where(negative, moved, 0.0).sum(1)',
             'q = moved.sum(1)',
             'a forward-mode derivative in which positives are negatives too',
-        ),
-    )
-    + of(
-        'row_sums.py',
-        nodes('derivatives', 'a_third_derivative'),
+        ))
+    + of('table_sums.py', nodes('derivatives', 'a_third_derivative'),
         (
             'to_weights = torch.where(negative, grad, 0.0)',
             'to_weights = grad',
             'weights that a loss does not read would have a gradient',
-        ),
-    )
-    + of(
-        'row_sums.py',
-        nodes('derivatives', 'derivatives_under_every_rule', 'a_third_derivative'),
+        ))
+    + of('table_sums.py', nodes('derivatives', 'derivatives_under_every_rule', 'a_third_derivative'),
         (
             'step = step + torch.where(negative, log_w, 0.0)',
             'step = step + log_w',
             'a forward-mode derivative by weights that a loss does not read',
-        ),
-    )
-    + of(
-        'row_sums.py',
-        METHODS,
+        ))
+    + of('table_sums.py', METHODS,
         (
             'moved - share * torch.where(positive, p[:, None], q[:, None])',
             'moved',
@@ -234,8 +223,7 @@ BY_TABLES = (
             'grad[rows] = gradient(*(x[rows] for x in inputs))',
             'grad[rows] = gradient(*(x[: rows.stop - rows.start] for x in inputs))',
             'of a large batch, all parts would have the gradient of the first',
-        ),
-    )
+        ))
 )
 
 BY_COLUMNS = (
