@@ -13,8 +13,8 @@ from unremix.data import hold_out, labelled, load_dataset
 from unremix.image_files import DatasetMissing
 from unremix.own_images import ImageFiles
 from unremix.evaluate import evaluate
-from unremix.run_folder import look, split_images
-from unremix.image_parts import survey
+from unremix.image_folder import Part
+from unremix.image_parts import hold_out_files, survey
 from unremix.sweep import Grid, sweep
 from unremix.train import train
 
@@ -143,6 +143,10 @@ def test_held_out_images_are_spread_over_the_classes(tmp_path):
     found = survey(tmp_path)
     assert [found.test.labels.count(c) for c in 'abcd'] == [4, 2, 0, 1] and found.train.labels.count('c') == 1
     assert found.test.paths == survey(tmp_path).test.paths
+    in_turns = Part(tmp_path, [str(i) for i in range(20)], ['b', 'a']*10)
+    assert sorted(hold_out_files(in_turns)[1].labels) == ['a', 'b']
+    rest, held = hold_out_files(Part(tmp_path, list('1234'), ['a', 'a', 'a', 'b']))
+    assert held.labels == ['a'] and rest.labels == ['a', 'a', 'b'] # the only one of its class trains
 
 @pytest.mark.parametrize('make', [flat, partly, no_test, one_class, labels_in_test_only, tiny_imagenet], ids=lambda f: f.__name__)
 def test_train_scores_what_it_can(make, tmp_path, capsys):
