@@ -22,16 +22,49 @@ from scipy.special import stdtrit
 from torch import Tensor
 import matplotlib.pyplot as plt
 from .arguments import require
-from .config import END, HOME, RENAMED, LossConfig, ScheduleConfig, TrainConfig, assign
+from unremix.config import (
+    END,
+    HOME,
+    RENAMED,
+    LossConfig,
+    ScheduleConfig,
+    TrainConfig,
+    assign,
+)
 from .data import is_count, keep_images, labelled, resize, tell
 from .evaluate import QUALITY, feature_scores, score, test_images
 from .plots import color_of, show_scores
 from .registry import Strategy, find, from_text, known, perhaps
-from .run_folder import check_data, check_folder, claim_data, claim_folder, code_version, hold_folder, require_free, read_json, write_json
-from .train import Run, epoch_steps, in_result, look, make_criterion, require_device, resolve, set_up, split_images, train, why_not
+from unremix.run_folder import (
+    check_data,
+    check_folder,
+    claim_data,
+    claim_folder,
+    code_version,
+    hold_folder,
+    require_free,
+    read_json,
+    write_json,
+)
+from unremix.train import (
+    Run,
+    epoch_steps,
+    in_result,
+    look,
+    make_criterion,
+    require_device,
+    resolve,
+    set_up,
+    split_images,
+    train,
+    why_not,
+)
 
 # %% ../nbs/library/51_compare.ipynb #ad2fc200
-OF_A_ROW = 'temperature', 'tau_plus' # what a row may set beside the knobs of its strategy, and schedules
+OF_A_ROW = (
+    'temperature',
+    'tau_plus',
+)  # what a row may set beside the knobs of its strategy, and schedules
 
 
 @dataclass(frozen=True)
@@ -43,435 +76,815 @@ class CompareConfig:
 
     Raises `ValueError` for a row that is no strategy, for the same row twice, and as `TrainConfig` does.
     """
-    train:TrainConfig=field(default_factory=TrainConfig) # what all runs share; its strategy is not used
-    knobs:dict[str,Any]=field(default_factory=dict) # for every row that has them; schedules as beta_end
-    strategies:tuple[str,...]=('simclr', 'debiased', 'hcl', 'unremix') # rows: strategies, with knobs where they are not the defaults, as in 'hcl(beta=2)'
-    reference:str|None=None           # row that the others are compared with; None = the first
-    seeds:int=2                       # runs per row, 1 or more; 2 or more for an error
-    supervised:bool=True              # also train the encoder with labels
-    timed_steps:int=8                 # steps of each row that are timed in turns, 0 or more
+
+    train: TrainConfig = field(
+        default_factory=TrainConfig
+    )  # what all runs share; its strategy is not used
+    knobs: dict[str, Any] = field(
+        default_factory=dict
+    )  # for every row that has them; schedules as beta_end
+    strategies: tuple[str, ...] = (
+        'simclr',
+        'debiased',
+        'hcl',
+        'unremix',
+    )  # rows: strategies, with knobs where they are not the defaults, as in 'hcl(beta=2)'
+    reference: str | None = (
+        None  # row that the others are compared with; None = the first
+    )
+    seeds: int = 2  # runs per row, 1 or more; 2 or more for an error
+    supervised: bool = True  # also train the encoder with labels
+    timed_steps: int = 8  # steps of each row that are timed in turns, 0 or more
 
     def __post_init__(self):
-        object.__setattr__(self, 'knobs', dict(self.knobs)) # the configuration is frozen
+        object.__setattr__(
+            self, 'knobs', dict(self.knobs)
+        )  # the configuration is frozen
         check_compare(self)
-        if self.reference is None: object.__setattr__(self, 'reference', self.strategies[0])
+        if self.reference is None:
+            object.__setattr__(self, 'reference', self.strategies[0])
 
     @classmethod
-    def of(cls, fields:Mapping)->'CompareConfig':
+    def of(cls, fields: Mapping) -> 'CompareConfig':
         "A comparison from a flat table of its own fields and those of a training run."
-        own = {k: v for k, v in fields.items() if k in cls.__dataclass_fields__ and k not in ('train', 'knobs')}
+        own = {
+            k: v
+            for k, v in fields.items()
+            if k in cls.__dataclass_fields__ and k not in ('train', 'knobs')
+        }
         rest = {RENAMED.get(k, k): v for k, v in fields.items() if k not in own}
         knobs = {k: v for k, v in rest.items() if is_of_rows(k) and v is not None}
         shared = {k: v for k, v in rest.items() if not is_of_rows(k)}
         return cls(train=TrainConfig.of(shared), knobs=knobs, **own)
 
-    def fields(self)->dict:
+    def fields(self) -> dict:
         "Flat table of all fields."
         shared = {k: v for k, v in self.train.fields().items() if k != 'strategy'}
         return shared | self.own_fields() | self.knobs
 
-    def own_fields(self)->dict:
+    def own_fields(self) -> dict:
         "Those that a training run does not have."
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ('train', 'knobs')}
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ('train', 'knobs')
+        }
 
-    def but(self, changes:Mapping)->'CompareConfig':
+    def but(self, changes: Mapping) -> 'CompareConfig':
         "The same comparison with some fields changed."
         return CompareConfig.of(self.fields() | dict(changes))
 
-    def as_json(self)->dict:
+    def as_json(self) -> dict:
         "What `config.json` holds."
-        return self.own_fields() | {'train': self.train.as_json(), 'knobs': dict(self.knobs)}
+        return self.own_fields() | {
+            'train': self.train.as_json(),
+            'knobs': dict(self.knobs),
+        }
 
-    def usual(self)->dict:
+    def usual(self) -> dict:
         "The fields of a comparison of which nothing was asked."
         return CompareConfig().fields()
 
 # %% ../nbs/library/51_compare.ipynb #34ce02e2
-def is_of_rows(field:str)->bool:
+def is_of_rows(field: str) -> bool:
     "Is it of some rows only: a knob, the class prior, a schedule? `ValueError` for what nobody has."
-    if field.endswith(END) or field in ('tau_plus', 'anneal_steps'): return True
-    if field in HOME: return False
+    if field.endswith(END) or field in ('tau_plus', 'anneal_steps'):
+        return True
+    if field in HOME:
+        return False
     knobs = {k for s in known().values() for k in s.knobs}
-    if field in knobs: return True
+    if field in knobs:
+        return True
     every = [*HOME, *CompareConfig.__dataclass_fields__, *knobs]
     raise ValueError(f'{field} is no field of a comparison{perhaps(field, every)}')
 
 
-def applies(field:str, strategy:Strategy)->bool:
+def applies(field: str, strategy: Strategy) -> bool:
     "Does a strategy have this knob, or one that this schedule moves?"
-    return field.removesuffix(END) in strategy.movable if field.endswith(END) else field in strategy.knobs
+    return (
+        field.removesuffix(END) in strategy.movable
+        if field.endswith(END)
+        else field in strategy.knobs
+    )
 
 
-def knobs_of(cfg:CompareConfig, strategy:Strategy)->dict:
+def knobs_of(cfg: CompareConfig, strategy: Strategy) -> dict:
     "Those of all rows that a strategy has."
     found = {k: v for k, v in cfg.knobs.items() if applies(k, strategy)}
     moves = any(k.endswith(END) for k in found)
     return found | ({'anneal_steps': cfg.knobs.get('anneal_steps')} if moves else {})
 
 
-def check_knobs(cfg:CompareConfig)->None:
+def check_knobs(cfg: CompareConfig) -> None:
     "Raise `ValueError` for a knob that no row has, and for jumps of nothing."
     rows = [from_text(row)[0] for row in cfg.strategies]
     have = f'{" and ".join(rows)}, which {"has" if len(rows) == 1 else "have"} no'
     for knob, value in cfg.knobs.items():
-        if knob == 'anneal_steps': continue
+        if knob == 'anneal_steps':
+            continue
         some = any(applies(knob, find(row)) for row in rows)
         require(some, knob, f'None with {have} {knob.removesuffix(END)}', value)
-    jumps, moves = cfg.knobs.get('anneal_steps'), any(k.endswith(END) for k in cfg.knobs)
-    require(jumps is None or moves, 'anneal_steps', 'None without a knob that moves, such as beta_end', jumps)
+    jumps, moves = (
+        cfg.knobs.get('anneal_steps'),
+        any(k.endswith(END) for k in cfg.knobs),
+    )
+    require(
+        jumps is None or moves,
+        'anneal_steps',
+        'None without a knob that moves, such as beta_end',
+        jumps,
+    )
 
 
-def check_compare(cfg:CompareConfig)->None:
+def check_compare(cfg: CompareConfig) -> None:
     "Raise `ValueError` for what no row could use, or for two rows alike."
     whole = {'seeds': 1, 'timed_steps': 0}
     for name, least in whole.items():
         value = getattr(cfg, name)
         require(is_count(value, least), name, f'{least} or more', value)
-    require(isinstance(cfg.supervised, bool), 'supervised', 'True or False', cfg.supervised)
+    require(
+        isinstance(cfg.supervised, bool), 'supervised', 'True or False', cfg.supervised
+    )
     processes = cfg.train.run.processes
-    require(processes == 1, 'devices × num_nodes', '1 to compare runs, one after the other; several are for train', processes)
-    texts = isinstance(cfg.strategies, (tuple, list)) and cfg.strategies and all(isinstance(s, str) for s in cfg.strategies)
-    require(bool(texts), 'strategies', 'one or more rows, such as simclr', cfg.strategies)
+    require(
+        processes == 1,
+        'devices × num_nodes',
+        '1 to compare runs, one after the other; several are for train',
+        processes,
+    )
+    texts = (
+        isinstance(cfg.strategies, (tuple, list))
+        and cfg.strategies
+        and all(isinstance(s, str) for s in cfg.strategies)
+    )
+    require(
+        bool(texts), 'strategies', 'one or more rows, such as simclr', cfg.strategies
+    )
     object.__setattr__(cfg, 'strategies', tuple(cfg.strategies))
     rows = [row_config(cfg, row) for row in cfg.strategies]
     check_knobs(cfg)
-    require(all(a != b for a, b in itertools.combinations(rows, 2)), 'strategies', 'different from each other', cfg.strategies)
-    require(cfg.reference in (None, *cfg.strategies), 'reference', f'one of strategies {cfg.strategies}', cfg.reference)
+    require(
+        all(a != b for a, b in itertools.combinations(rows, 2)),
+        'strategies',
+        'different from each other',
+        cfg.strategies,
+    )
+    require(
+        cfg.reference in (None, *cfg.strategies),
+        'reference',
+        f'one of strategies {cfg.strategies}',
+        cfg.reference,
+    )
     labels = cfg.supervised and cfg.train.data.dataset == 'stl10_all'
-    require(not labels, 'supervised', 'off (--no-supervised), since most images of stl10_all have no label', cfg.supervised)
+    require(
+        not labels,
+        'supervised',
+        'off (--no-supervised), since most images of stl10_all have no label',
+        cfg.supervised,
+    )
 
 # %% ../nbs/library/51_compare.ipynb #2539e41c
-def cell_config(cfg:CompareConfig, row:str, seed:int)->TrainConfig:
+def cell_config(cfg: CompareConfig, row: str, seed: int) -> TrainConfig:
     "The training run of one row and one seed."
     name, own = from_text(row)
     strategy, schedule = find(name), cfg.train.schedule
     for key in own:
-        if key not in OF_A_ROW and not key.endswith('_end') and key in HOME: raise ValueError(f'{key} is shared by all rows, and cannot be of one')
+        if key not in OF_A_ROW and not key.endswith('_end') and key in HOME:
+            raise ValueError(f'{key} is shared by all rows, and cannot be of one')
     ends = {k: v for k, v in schedule.ends.items() if k in strategy.movable}
-    loss = cfg.train.loss if strategy.has_temperature else dataclasses.replace(cfg.train.loss, temperature=LossConfig().temperature)
-    shared = dataclasses.replace(cfg.train, loss=loss, schedule=ScheduleConfig(ends, schedule.anneal_steps if ends else None), strategy=name, knobs=None)
+    loss = (
+        cfg.train.loss
+        if strategy.has_temperature
+        else dataclasses.replace(cfg.train.loss, temperature=LossConfig().temperature)
+    )
+    shared = dataclasses.replace(
+        cfg.train,
+        loss=loss,
+        schedule=ScheduleConfig(ends, schedule.anneal_steps if ends else None),
+        strategy=name,
+        knobs=None,
+    )
     return shared.but(knobs_of(cfg, strategy) | own | {'seed': seed})
 
-def row_config(cfg:CompareConfig, name:str)->TrainConfig:
+
+def row_config(cfg: CompareConfig, name: str) -> TrainConfig:
     "The first run of a row; the sentence of a `ValueError` names the row."
-    try: return cell_config(cfg, name, cfg.train.run.seed)
-    except ValueError as e: raise ValueError(f'row {name!r}: {e}') from None
+    try:
+        return cell_config(cfg, name, cfg.train.run.seed)
+    except ValueError as e:
+        raise ValueError(f'row {name!r}: {e}') from None
 
 # %% ../nbs/library/51_compare.ipynb #b223ba94
 def rehearse(
-    cfg:TrainConfig,
-    images:int, # training images there are
-)->None:
+    cfg: TrainConfig,
+    images: int,  # training images there are
+) -> None:
     "Raise now what a run would raise later: its loss is called on random embeddings, at both ends of its schedules."
     require_device(cfg)
     batch_size = cfg.optim.batch_size
-    require(batch_size <= images, 'batch_size', f'at most the {images} training images', batch_size)
+    require(
+        batch_size <= images,
+        'batch_size',
+        f'at most the {images} training images',
+        batch_size,
+    )
     g = torch.Generator().manual_seed(0)
-    z, hidden = torch.randn(2, 4, cfg.model.head_out, generator=g), torch.randn(2, 4, 3, generator=g)
+    z, hidden = (
+        torch.randn(2, 4, cfg.model.head_out, generator=g),
+        torch.randn(2, 4, 3, generator=g),
+    )
     criterion = make_criterion(cfg)
-    def call(): criterion(*z, hidden=tuple(hidden), true_labels=torch.arange(4) % 2, return_stats=True)
+
+    def call():
+        criterion(
+            *z, hidden=tuple(hidden), true_labels=torch.arange(4) % 2, return_stats=True
+        )
+
     call()
-    for knob, end in cfg.schedule.ends.items(): assign(criterion, knob, end)
+    for knob, end in cfg.schedule.ends.items():
+        assign(criterion, knob, end)
     call()
 
-def rehearse_rows(cfg:CompareConfig, images:int)->None:
+
+def rehearse_rows(cfg: CompareConfig, images: int) -> None:
     "The same for every row that will be trained; the sentence names the row."
     for name in (*cfg.strategies, *(['supervised'] if cfg.supervised else [])):
-        try: rehearse(cell_config(cfg, name, cfg.train.run.seed), images)
+        try:
+            rehearse(cell_config(cfg, name, cfg.train.run.seed), images)
         except ValueError as e:
-            hint = ' (--no-supervised leaves the row out)' if name == 'supervised' and name not in cfg.strategies else ''
+            hint = (
+                ' (--no-supervised leaves the row out)'
+                if name == 'supervised' and name not in cfg.strategies
+                else ''
+            )
             raise ValueError(f'row {name!r}: {e}{hint}') from None
 
 # %% ../nbs/library/51_compare.ipynb #bc36219b
 def paired_difference(
-    ours:Tensor,      # (s n) bool: test image n is right with seed s
-    reference:Tensor, # (s n) the same images and seeds
-)->tuple[float, float, float]: # mean difference of the accuracies, its standard error, p
+    ours: Tensor,  # (s n) bool: test image n is right with seed s
+    reference: Tensor,  # (s n) the same images and seeds
+) -> tuple[
+    float, float, float
+]:  # mean difference of the accuracies, its standard error, p
     "Difference of two strategies over the same seeds and test images, with the error of both draws."
     d = ours.double() - reference.double()
     over_images, over_seeds = (x.item() for x in both_errors(d))
     p = chance(d.mean().item(), over_images, d.shape[1], over_seeds, d.shape[0])
     return d.mean().item(), math.hypot(over_images, over_seeds), float(p)
 
-def both_errors(d:Tensor)->tuple[Tensor, Tensor]: # (… s n) differences -> (…) over images, (…) over seeds
+
+def both_errors(
+    d: Tensor,
+) -> tuple[Tensor, Tensor]:  # (… s n) differences -> (…) over images, (…) over seeds
     "Standard errors of the mean from the draw of the images and from that of the seeds; inf where there is only one."
-    def error(x): return x.std(-1)/math.sqrt(x.shape[-1]) if x.shape[-1] > 1 else torch.full(x.shape[:-1], math.inf)
+
+    def error(x):
+        return (
+            x.std(-1) / math.sqrt(x.shape[-1])
+            if x.shape[-1] > 1
+            else torch.full(x.shape[:-1], math.inf)
+        )
+
     return error(d.mean(-2)), error(d.mean(-1))
 
-def chance(difference, over_images, images:int, over_seeds, seeds:int): # numbers or arrays
+
+def chance(
+    difference, over_images, images: int, over_seeds, seeds: int
+):  # numbers or arrays
     "p of a difference: how often, at most, equals differ so much; 1 where an error is unknown or none was seen."
-    errors = [(np.asarray(e, dtype=float), n-1) for e, n in ((over_images, images), (over_seeds, seeds))]
+    errors = [
+        (np.asarray(e, dtype=float), n - 1)
+        for e, n in ((over_images, images), (over_seeds, seeds))
+    ]
     size = np.abs(np.asarray(difference, dtype=float))
     error = np.hypot(*(e for e, _ in errors))
     known = np.isfinite(error) & (error > 0)
-    low, high = np.full(error.shape, -200.), np.zeros(error.shape) # of log p
+    low, high = np.full(error.shape, -200.0), np.zeros(error.shape)  # of log p
     for _ in range(50):
-        middle = (low + high)/2
-        reach = np.hypot(*(np.where(known, e, 0.)*-stdtrit(max(df, 1), np.exp(middle)/2) for e, df in errors))
-        low, high = np.where(reach > size, middle, low), np.where(reach > size, high, middle)
-    return np.where(known, np.exp(high), 1.)
+        middle = (low + high) / 2
+        reach = np.hypot(
+            *(
+                np.where(known, e, 0.0) * -stdtrit(max(df, 1), np.exp(middle) / 2)
+                for e, df in errors
+            )
+        )
+        low, high = (
+            np.where(reach > size, middle, low),
+            np.where(reach > size, high, middle),
+        )
+    return np.where(known, np.exp(high), 1.0)
 
-def holm(p:list)->list:
+
+def holm(p: list) -> list:
     "p of each of several comparisons, raised so that with all of them together a false one stays as rare (Holm 1979)."
-    order, raised, highest = sorted(range(len(p)), key=p.__getitem__), list(p), 0.
+    order, raised, highest = sorted(range(len(p)), key=p.__getitem__), list(p), 0.0
     for rank, i in enumerate(order):
-        highest = max(highest, min(1., p[i]*(len(p) - rank)))
+        highest = max(highest, min(1.0, p[i] * (len(p) - rank)))
         raised[i] = highest
     return raised
 
-LEVEL = .05 # of tables of equals, at most so many call anything better or worse
 
-def verdict(difference:float, error:float, p:float)->str:
+LEVEL = 0.05  # of tables of equals, at most so many call anything better or worse
+
+
+def verdict(difference: float, error: float, p: float) -> str:
     "'better' or 'worse' only where equals would differ so much in fewer than 5 % of comparisons."
-    if not (math.isfinite(error) and p <= LEVEL): return 'within error'
+    if not (math.isfinite(error) and p <= LEVEL):
+        return 'within error'
     return 'better' if difference > 0 else 'worse'
 
 # %% ../nbs/library/51_compare.ipynb #e0da6e85
-def remember(path:Path, compute:Callable[[], dict])->dict:
+def remember(path: Path, compute: Callable[[], dict]) -> dict:
     "Read the json file, or compute and write it: an interrupted comparison goes on from here."
-    if path.exists(): return read_json(path)
+    if path.exists():
+        return read_json(path)
     path.parent.mkdir(exist_ok=True)
     write_json(path, value := compute())
     return value
 
 # %% ../nbs/library/51_compare.ipynb #af7fb6d7
-def pixel_scores(cfg:TrainConfig)->dict:
+def pixel_scores(cfg: TrainConfig) -> dict:
     "Scores of the raw pixels as features."
-    train_set, test = (resize(d, min(32, d.x.shape[-1])) for d in (labelled(split_images(cfg)[0]), test_images(cfg, 'cpu'))) # 32: a probe of 150,000 pixels fits nowhere
+    train_set, test = (
+        resize(d, min(32, d.x.shape[-1]))
+        for d in (labelled(split_images(cfg)[0]), test_images(cfg, 'cpu'))
+    )  # 32: a probe of 150,000 pixels fits nowhere
     h_train, h_test = (d.x.flatten(1).float() for d in (train_set, test))
     return {'scores': feature_scores(h_train, train_set.y, h_test, test.y)}
 
-def untrained_scores(cfg:TrainConfig)->dict:
+
+def untrained_scores(cfg: TrainConfig) -> dict:
     "Scores of the encoder as it is before the first step."
     return {'scores': score(set_up(cfg))}
 
 # %% ../nbs/library/51_compare.ipynb #7a110002
-def rows_left_out(cfg:CompareConfig)->dict[str, str]: # row: why
+def rows_left_out(cfg: CompareConfig) -> dict[str, str]:  # row: why
     "Rows that these images cannot have."
     why = why_not('supervised', split_images(cfg.train)[0]) if cfg.supervised else None
     return {'supervised': why} if why else {}
 
-def look_at_all(cfg:CompareConfig, out:Path)->dict:
+
+def look_at_all(cfg: CompareConfig, out: Path) -> dict:
     "What both parts hold; `ValueError` where a strategy cannot use it, or where a folder was made with other images."
     looked = [look(row_config(cfg, s)) for s in cfg.strategies][0]
-    for folder in (out, *sorted(p.parent for p in out.glob('*/data.json'))): check_data(folder, looked)
-    for row, why in rows_left_out(cfg).items(): tell(f'no row {row}: {why}')
+    for folder in (out, *sorted(p.parent for p in out.glob('*/data.json'))):
+        check_data(folder, looked)
+    for row, why in rows_left_out(cfg).items():
+        tell(f'no row {row}: {why}')
     return looked
 
 # %% ../nbs/library/51_compare.ipynb #0bc0a9d0
-def ended(result:dict)->str:
+def ended(result: dict) -> str:
     "How a run ended, in a few words."
-    if 'failed' in result: return 'failed'
+    if 'failed' in result:
+        return 'failed'
     linear = result['scores'].get('linear')
     probe = 'no linear probe' if linear is None else f'linear probe {linear:.3f}'
     return f'{probe}, training {result["seconds"]:.0f} s'
 
-def folder_name(row:str)->str:
+
+def folder_name(row: str) -> str:
     "A row as the name of a folder that every system allows."
     return re.sub(r'[^\w.,=()+-]', '_', row)
 
-def run_cells(cfg:CompareConfig, out:Path, progress:bool=True)->dict[str, list]: # name: one result per seed
+
+def run_cells(
+    cfg: CompareConfig, out: Path, progress: bool = True
+) -> dict[str, list]:  # name: one result per seed
     "Every row's results, from the folder where they are there already."
     first_seed = cfg.train.run.seed
-    seeds, first = range(first_seed, first_seed+cfg.seeds), cell_config(cfg, cfg.reference, first_seed)
+    seeds, first = (
+        range(first_seed, first_seed + cfg.seeds),
+        cell_config(cfg, cfg.reference, first_seed),
+    )
+
     def trained(name, seed):
-        try: result = train(cell_config(cfg, name, seed), out/f'{folder_name(name)}-seed{seed}', lambda run: {'scores': score(run)}, progress)
-        except FloatingPointError as e: result = {'failed': f'seed {seed}: {str(e).split(";")[0]}'} # the rest names a folder of this machine
-        if progress: print(f'{name} seed {seed}: {ended(result)}', file=sys.stderr, flush=True)
+        try:
+            result = train(
+                cell_config(cfg, name, seed),
+                out / f'{folder_name(name)}-seed{seed}',
+                lambda run: {'scores': score(run)},
+                progress,
+            )
+        except FloatingPointError as e:
+            result = {
+                'failed': f'seed {seed}: {str(e).split(";")[0]}'
+            }  # the rest names a folder of this machine
+        if progress:
+            print(f'{name} seed {seed}: {ended(result)}', file=sys.stderr, flush=True)
         return result
-    def untrained(seed): return remember(out/f'untrained-seed{seed}'/'result.json', lambda: untrained_scores(cell_config(cfg, cfg.reference, seed)))
-    cells = {'raw pixels': [remember(out/'pixels'/'result.json', lambda: pixel_scores(first))], 'untrained': [untrained(s) for s in seeds]}
-    names = (*(['supervised'] if cfg.supervised and not rows_left_out(cfg) else []), *cfg.strategies)
+
+    def untrained(seed):
+        return remember(
+            out / f'untrained-seed{seed}' / 'result.json',
+            lambda: untrained_scores(cell_config(cfg, cfg.reference, seed)),
+        )
+
+    cells = {
+        'raw pixels': [
+            remember(out / 'pixels' / 'result.json', lambda: pixel_scores(first))
+        ],
+        'untrained': [untrained(s) for s in seeds],
+    }
+    names = (
+        *(['supervised'] if cfg.supervised and not rows_left_out(cfg) else []),
+        *cfg.strategies,
+    )
     by_seed = [[trained(n, s) for n in names] for s in seeds]
     return cells | {n: list(runs) for n, runs in zip(names, zip(*by_seed))}
 
 # %% ../nbs/library/51_compare.ipynb #d807ba26
-def endless_steps(run:Run):
+def endless_steps(run: Run):
     "Steps of one run after another, epoch after epoch."
-    for epoch in itertools.count(): yield from epoch_steps(run, epoch)
+    for epoch in itertools.count():
+        yield from epoch_steps(run, epoch)
+
 
 def time_steps(
-    configs:dict[str, TrainConfig], # name: run
-    timed:int,                      # steps of each that are timed, 0 or more
-    warm_up:int=2,                  # steps before
-)->dict[str, list]:                 # name: seconds of each timed step
+    configs: dict[str, TrainConfig],  # name: run
+    timed: int,  # steps of each that are timed, 0 or more
+    warm_up: int = 2,  # steps before
+) -> dict[str, list]:  # name: seconds of each timed step
     "Seconds per training step, runs in turns so that a slow moment of the machine hits all of them."
-    runs = {name: set_up(cfg.but({'log_every': 10**9})) for name, cfg in configs.items() if timed}
+    runs = {
+        name: set_up(cfg.but({'log_every': 10**9}))
+        for name, cfg in configs.items()
+        if timed
+    }
     steps = {name: endless_steps(run) for name, run in runs.items()}
     seconds = {name: [] for name in runs}
     for _ in range(warm_up + timed):
         for name in runs:
             start = time.perf_counter()
-            next(steps[name])[1].item() # reading the loss waits for the device
+            next(steps[name])[1].item()  # reading the loss waits for the device
             seconds[name].append(time.perf_counter() - start)
     return {name: t[warm_up:] for name, t in seconds.items()}
 
-def step_seconds(cfg:CompareConfig)->dict[str, list]: # strategy: seconds of each timed step
+
+def step_seconds(
+    cfg: CompareConfig,
+) -> dict[str, list]:  # strategy: seconds of each timed step
     "Seconds per training step of the compared strategies."
-    return time_steps({s: cell_config(cfg, s, cfg.train.run.seed) for s in cfg.strategies}, cfg.timed_steps)
+    return time_steps(
+        {s: cell_config(cfg, s, cfg.train.run.seed) for s in cfg.strategies},
+        cfg.timed_steps,
+    )
 
 # %% ../nbs/library/51_compare.ipynb #be606d2a
-SCORES = 'linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank', *QUALITY
+SCORES = (
+    'linear',
+    'knn10',
+    'knn200',
+    'alignment',
+    'uniformity',
+    'effective_rank',
+    *QUALITY,
+)
 
-def spread(values:list)->dict:
+
+def spread(values: list) -> dict:
     "Mean, standard deviation over seeds (none for one) and the values themselves; no mean if one is missing."
-    if None in values: return {'mean': None, 'sd': None, 'values': values}
-    return {'mean': statistics.fmean(values), 'sd': statistics.stdev(values) if len(values) > 1 else None, 'values': values}
+    if None in values:
+        return {'mean': None, 'sd': None, 'values': values}
+    return {
+        'mean': statistics.fmean(values),
+        'sd': statistics.stdev(values) if len(values) > 1 else None,
+        'values': values,
+    }
 
-def right_images(runs:list, seeds:int)->Tensor: # (s n) bool
+
+def right_images(runs: list, seeds: int) -> Tensor:  # (s n) bool
     "Which test images the probe gets right, per seed; a row without seeds is repeated."
     right = torch.tensor([[c == '1' for c in r['scores']['correct']] for r in runs])
     return right.expand(seeds, -1)
 
 # %% ../nbs/library/51_compare.ipynb #56a2a892
 def summarize(
-    cells:dict[str, list], # name: one result per seed
-    reference:str,         # name of the row the others are compared with
-    seconds:dict,          # strategy: seconds of its timed steps
-)->dict[str, dict]:
+    cells: dict[str, list],  # name: one result per seed
+    reference: str,  # name of the row the others are compared with
+    seconds: dict,  # strategy: seconds of its timed steps
+) -> dict[str, dict]:
     "One row per name: scores over seeds, binomial error of the test set, paired difference, time per step; or why it failed."
     rows, seeds = {}, len(cells[reference])
     for name, runs in cells.items():
         done = [r for r in runs if 'failed' not in r]
-        row = {'n': len(done)} | {k: spread([r['scores'][k] for r in done]) for k in SCORES if done and k in done[0]['scores']}
+        row = {'n': len(done)} | {
+            k: spread([r['scores'][k] for r in done])
+            for k in SCORES
+            if done and k in done[0]['scores']
+        }
         if comparable(done):
             p, images = row['linear']['mean'], len(done[0]['scores']['correct'])
-            row['test_error'] = math.sqrt(p*(1-p)/images)
-        if len(done) < len(runs): row['failed'] = '; '.join(dict.fromkeys(r['failed'] for r in runs if 'failed' in r))
+            row['test_error'] = math.sqrt(p * (1 - p) / images)
+        if len(done) < len(runs):
+            row['failed'] = '; '.join(
+                dict.fromkeys(r['failed'] for r in runs if 'failed' in r)
+            )
         elif name != reference and comparable(done, cells[reference]):
-            row |= dict(zip(('difference', 'error', 'p'), paired_difference(*(right_images(x, seeds) for x in (done, cells[reference])))))
-        if seconds.get(name): row |= {'step_seconds': statistics.median(seconds[name]), 'overhead': statistics.median(a/b for a, b in zip(seconds[name], seconds[reference])) - 1}
+            row |= dict(
+                zip(
+                    ('difference', 'error', 'p'),
+                    paired_difference(
+                        *(right_images(x, seeds) for x in (done, cells[reference]))
+                    ),
+                )
+            )
+        if seconds.get(name):
+            row |= {
+                'step_seconds': statistics.median(seconds[name]),
+                'overhead': statistics.median(
+                    a / b for a, b in zip(seconds[name], seconds[reference])
+                )
+                - 1,
+            }
         rows[name] = row
     return judged(rows, seeds)
 
-def comparable(*cells:list)->bool:
-    "Whether every run of these rows ended and says which test images it got right."
-    return all(runs and all('failed' not in r and r['scores'].get('correct') for r in runs) for runs in cells)
 
-def judged(rows:dict, seeds:int)->dict:
+def comparable(*cells: list) -> bool:
+    "Whether every run of these rows ended and says which test images it got right."
+    return all(
+        runs and all('failed' not in r and r['scores'].get('correct') for r in runs)
+        for runs in cells
+    )
+
+
+def judged(rows: dict, seeds: int) -> dict:
     "The rows with a verdict on every difference, all of them paid for."
     compared = [r for r in rows.values() if 'difference' in r]
     for row, p in zip(compared, holm([r['p'] for r in compared])):
         error = row['error']
-        row |= {'error': error if math.isfinite(error) else None, 'p': p, 'verdict': verdict(row['difference'], error, p)}
-        if not math.isfinite(error): row['verdict'] = f'one {"seed" if seeds == 1 else "test image"}: no verdict'
+        row |= {
+            'error': error if math.isfinite(error) else None,
+            'p': p,
+            'verdict': verdict(row['difference'], error, p),
+        }
+        if not math.isfinite(error):
+            row['verdict'] = f'one {"seed" if seeds == 1 else "test image"}: no verdict'
     return rows
 
-def rejudged(rows:dict, reference:str)->dict:
+
+def rejudged(rows: dict, reference: str) -> dict:
     "The rows of a result that has no p: release 0.1.0 called two standard errors a verdict."
-    rows, base = {name: dict(r) for name, r in rows.items()}, rows[reference]['linear']['values']
+    rows, base = (
+        {name: dict(r) for name, r in rows.items()},
+        rows[reference]['linear']['values'],
+    )
     for row in (r for r in rows.values() if 'difference' in r):
         d = [a - b for a, b in zip(itertools.cycle(row['linear']['values']), base)]
-        over_seeds = statistics.stdev(d)/math.sqrt(len(d)) if len(d) > 1 else math.inf
+        over_seeds = statistics.stdev(d) / math.sqrt(len(d)) if len(d) > 1 else math.inf
         error = math.inf if row['error'] is None else row['error']
-        over_images = math.sqrt(max(error**2 - over_seeds**2, 0.)) if len(d) > 1 else math.inf
+        over_images = (
+            math.sqrt(max(error**2 - over_seeds**2, 0.0)) if len(d) > 1 else math.inf
+        )
         p = row['linear']['mean']
-        images = round(p*(1-p)/row['test_error']**2) if row['test_error'] else 2
-        row |= {'error': error, 'p': float(chance(row['difference'], over_images, images, over_seeds, len(d)))}
+        images = round(p * (1 - p) / row['test_error'] ** 2) if row['test_error'] else 2
+        row |= {
+            'error': error,
+            'p': float(
+                chance(row['difference'], over_images, images, over_seeds, len(d))
+            ),
+        }
     return judged(rows, len(base))
 
 # %% ../nbs/library/51_compare.ipynb #3bd59537
-def align_columns(lines:list[tuple])->str:
+def align_columns(lines: list[tuple]) -> str:
     "Text table: the first column to the left, the others to the right."
     widths = [max(len(c) for c in column) for column in zip(*lines)]
-    return '\n'.join('  '.join([l[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(l[1:], widths[1:]))]).rstrip() for l in lines)
+    return '\n'.join(
+        '  '.join(
+            [l[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(l[1:], widths[1:]))]
+        ).rstrip()
+        for l in lines
+    )
 
-def cell_text(row:dict, name:str, scale:float=1., digits:int=2)->str:
+
+def cell_text(row: dict, name: str, scale: float = 1.0, digits: int = 2) -> str:
     "mean ± s.d. of a score, or – where the row has none."
-    if name not in row or row[name]['mean'] is None: return '–'
-    mean, sd = row[name]['mean']*scale, row[name]['sd']
-    return f'{mean:.{digits}f}' + (f' ± {sd*scale:.{digits}f}' if sd is not None else '')
+    if name not in row or row[name]['mean'] is None:
+        return '–'
+    mean, sd = row[name]['mean'] * scale, row[name]['sd']
+    return f'{mean:.{digits}f}' + (
+        f' ± {sd * scale:.{digits}f}' if sd is not None else ''
+    )
 
-def difference_text(row:dict)->str:
+
+def difference_text(row: dict) -> str:
     "Paired difference in points, its error, and the verdict; – where there is nothing to compare."
-    if 'difference' not in row: return 'failed' if 'failed' in row else '–'
-    error = f' ± {row["error"]*100:.1f}' if row['error'] is not None else ''
-    return f'{row["difference"]*100:+.1f}{error} {row["verdict"]}'
+    if 'difference' not in row:
+        return 'failed' if 'failed' in row else '–'
+    error = f' ± {row["error"] * 100:.1f}' if row['error'] is not None else ''
+    return f'{row["difference"] * 100:+.1f}{error} {row["verdict"]}'
 
 # %% ../nbs/library/51_compare.ipynb #62b3f0aa
-def reference_of(result:dict)->str:
+def reference_of(result: dict) -> str:
     "The row that the others are compared with; up to release 0.1.0 it was called strategy."
     config = result['config']
     return config['reference'] if 'reference' in config else config['strategy']
 
-def table(result:dict)->str:
+
+def table(result: dict) -> str:
     "What the terminal shows: scores of the features, then the negatives each strategy prefers and what it costs, then what failed."
     rows, reference = result['rows'], reference_of(result)
-    if any('difference' in r and 'p' not in r for r in rows.values()): rows = rejudged(rows, reference)
-    def versus(name): return 'reference' if name == reference and 'failed' not in rows[name] else difference_text(rows[name])
-    scores = [('row', 'n', 'linear %', '± test', f'vs {reference}', 'kNN10 %', 'kNN200 %', 'alignment', 'uniformity', 'rank')]
+    if any('difference' in r and 'p' not in r for r in rows.values()):
+        rows = rejudged(rows, reference)
+
+    def versus(name):
+        return (
+            'reference'
+            if name == reference and 'failed' not in rows[name]
+            else difference_text(rows[name])
+        )
+
+    scores = [
+        (
+            'row',
+            'n',
+            'linear %',
+            '± test',
+            f'vs {reference}',
+            'kNN10 %',
+            'kNN200 %',
+            'alignment',
+            'uniformity',
+            'rank',
+        )
+    ]
     for name, r in rows.items():
-        test_error = f'{r["test_error"]*100:.1f}' if 'test_error' in r else '–'
-        scores.append((name, str(r['n']), cell_text(r, 'linear', 100, 1), test_error, versus(name), cell_text(r, 'knn10', 100, 1),
-            cell_text(r, 'knn200', 100, 1), cell_text(r, 'alignment'), cell_text(r, 'uniformity'), cell_text(r, 'effective_rank', 1, 1)))
-    negatives = [('row', 'hardness', 'false-neg. rate', 'mass', 'hard mass', 'effective neg.', 'clamped', 'ms/step', 'overhead')]
+        test_error = f'{r["test_error"] * 100:.1f}' if 'test_error' in r else '–'
+        scores.append(
+            (
+                name,
+                str(r['n']),
+                cell_text(r, 'linear', 100, 1),
+                test_error,
+                versus(name),
+                cell_text(r, 'knn10', 100, 1),
+                cell_text(r, 'knn200', 100, 1),
+                cell_text(r, 'alignment'),
+                cell_text(r, 'uniformity'),
+                cell_text(r, 'effective_rank', 1, 1),
+            )
+        )
+    negatives = [
+        (
+            'row',
+            'hardness',
+            'false-neg. rate',
+            'mass',
+            'hard mass',
+            'effective neg.',
+            'clamped',
+            'ms/step',
+            'overhead',
+        )
+    ]
     for name, r in rows.items():
-        if 'hardness' not in r: continue
-        time_of = (f'{r["step_seconds"]*1e3:.0f}', f'{r["overhead"]*100:+.0f} %') if 'overhead' in r else ('–', '–')
-        negatives.append((name, *(cell_text(r, k) for k in ('hardness', 'false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass')),
-            cell_text(r, 'effective_negatives', 1, 0), cell_text(r, 'clamped_fraction'), *time_of))
-    failed = [f'{name} failed: {r["failed"]}' for name, r in rows.items() if 'failed' in r]
-    blocks = [align_columns(scores), align_columns(negatives) if negatives[1:] else '', '\n'.join(failed + what_is_missing(result))]
+        if 'hardness' not in r:
+            continue
+        time_of = (
+            (f'{r["step_seconds"] * 1e3:.0f}', f'{r["overhead"] * 100:+.0f} %')
+            if 'overhead' in r
+            else ('–', '–')
+        )
+        negatives.append(
+            (
+                name,
+                *(
+                    cell_text(r, k)
+                    for k in (
+                        'hardness',
+                        'false_negative_rate',
+                        'false_negative_mass',
+                        'hard_false_negative_mass',
+                    )
+                ),
+                cell_text(r, 'effective_negatives', 1, 0),
+                cell_text(r, 'clamped_fraction'),
+                *time_of,
+            )
+        )
+    failed = [
+        f'{name} failed: {r["failed"]}' for name, r in rows.items() if 'failed' in r
+    ]
+    blocks = [
+        align_columns(scores),
+        align_columns(negatives) if negatives[1:] else '',
+        '\n'.join(failed + what_is_missing(result)),
+    ]
     return '\n\n'.join(b for b in blocks if b)
 
-def what_is_missing(result:dict)->list[str]:
+
+def what_is_missing(result: dict) -> list[str]:
     "Lines below the table: what could not be scored or trained, and why."
-    unscored = [f'not scored: accuracies and false negatives, since {result["unscored"]}'] if 'unscored' in result else []
-    return unscored + [f'no row {row}: {why}' for row, why in result.get('left_out', {}).items()]
+    unscored = (
+        [f'not scored: accuracies and false negatives, since {result["unscored"]}']
+        if 'unscored' in result
+        else []
+    )
+    return unscored + [
+        f'no row {row}: {why}' for row, why in result.get('left_out', {}).items()
+    ]
 
 # %% ../nbs/library/51_compare.ipynb #588bd509
-def draw(result:dict)->plt.Figure:
+def draw(result: dict) -> plt.Figure:
     "Left: probe accuracy, every seed a dot. Right: false negatives against hardness, which belong together."
     rows, reference = result['rows'], reference_of(result)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(3, 2), layout='constrained')
-    score, what, quality = ('effective_rank', 'effective rank', 'effective_negatives') if 'unscored' in result else ('linear', 'linear probe, accuracy', 'false_negative_rate')
-    probed = {n: [v for v in r[score]['values'] if v is not None] for n, r in rows.items() if score in r}
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 3), width_ratios=(3, 2), layout='constrained'
+    )
+    score, what, quality = (
+        ('effective_rank', 'effective rank', 'effective_negatives')
+        if 'unscored' in result
+        else ('linear', 'linear probe, accuracy', 'false_negative_rate')
+    )
+    probed = {
+        n: [v for v in r[score]['values'] if v is not None]
+        for n, r in rows.items()
+        if score in r
+    }
     probed = {n: values for n, values in probed.items() if values}
     base = reference if reference in probed else None
-    if probed: show_scores(probed, what, base, rows[reference].get('test_error', 0.), left)
-    shown = [n for n in result['config']['strategies'] if {'hardness', quality} <= rows[n].keys() and None not in rows[n]['hardness']['values']]
-    for name in shown: right.scatter(rows[name]['hardness']['values'], rows[name][quality]['values'], color=color_of(name), label=name)
-    right.set(xlabel='hardness: cosine of the heaviest tenth', ylabel='effective negatives' if 'unscored' in result else 'false-negative rate')
-    if shown: right.legend()
+    if probed:
+        show_scores(probed, what, base, rows[reference].get('test_error', 0.0), left)
+    shown = [
+        n
+        for n in result['config']['strategies']
+        if {'hardness', quality} <= rows[n].keys()
+        and None not in rows[n]['hardness']['values']
+    ]
+    for name in shown:
+        right.scatter(
+            rows[name]['hardness']['values'],
+            rows[name][quality]['values'],
+            color=color_of(name),
+            label=name,
+        )
+    right.set(
+        xlabel='hardness: cosine of the heaviest tenth',
+        ylabel='effective negatives' if 'unscored' in result else 'false-negative rate',
+    )
+    if shown:
+        right.legend()
     return fig
 
 # %% ../nbs/library/51_compare.ipynb #920e7e61
 def resolve_rows(
-    cfg:CompareConfig,
-    out:Path, # folder that may hold the first part of the comparison
-)->CompareConfig:
+    cfg: CompareConfig,
+    out: Path,  # folder that may hold the first part of the comparison
+) -> CompareConfig:
     "Replace 'auto' for all rows, as `resolve` does for one."
     return dataclasses.replace(cfg, train=resolve(cfg.train, out))
 
 
-@keep_images() # every file is read once
+@keep_images()  # every file is read once
 def compare(
-    cfg:CompareConfig,
-    out:Path,           # folder of the comparison: made, continued, or read if finished
-    progress:bool=True, # show bars and a line per finished run
-)->dict:                # what result.json holds
+    cfg: CompareConfig,
+    out: Path,  # folder of the comparison: made, continued, or read if finished
+    progress: bool = True,  # show bars and a line per finished run
+) -> dict:  # what result.json holds
     "Train and score every strategy and seed in `out`, or go on where it was interrupted."
     cfg, out = resolve_rows(cfg, out), Path(out)
-    if (result := check_folder(out, cfg)): return result
+    if result := check_folder(out, cfg):
+        return result
     require_device(cfg.train)
     require_free(out)
-    looked = look_at_all(cfg, out) # a missing data set is noticed before anything is written
+    looked = look_at_all(
+        cfg, out
+    )  # a missing data set is noticed before anything is written
     rehearse_rows(cfg, looked['train']['images'])
-    with hold_folder(out): return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)
+    with hold_folder(out):
+        return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)
 
 
-def compare_in(cfg:CompareConfig, out:Path, looked:dict, progress:bool)->dict:
+def compare_in(cfg: CompareConfig, out: Path, looked: dict, progress: bool) -> dict:
     "`compare` in a folder that no other process writes into."
     claim_folder(out, cfg)
     claim_data(out, looked)
-    seconds = remember(out/'step_seconds.json', lambda: step_seconds(cfg))
+    seconds = remember(out / 'step_seconds.json', lambda: step_seconds(cfg))
     cells = run_cells(cfg, out, progress)
     left_out = {'left_out': rows_left_out(cfg)} if rows_left_out(cfg) else {}
-    result = in_result(looked) | left_out | {'config': cfg.as_json(), 'rows': summarize(cells, cfg.reference, seconds), 'code': code_version(), 'torch': str(torch.__version__),
-              'device': next((r['device'] for runs in cells.values() for r in runs if 'device' in r), None), 'threads': torch.get_num_threads(), 'training_seconds': sum(r.get('seconds', 0) for runs in cells.values() for r in runs)}
-    (out/'figures').mkdir(exist_ok=True)
+    result = (
+        in_result(looked)
+        | left_out
+        | {
+            'config': cfg.as_json(),
+            'rows': summarize(cells, cfg.reference, seconds),
+            'code': code_version(),
+            'torch': str(torch.__version__),
+            'device': next(
+                (r['device'] for runs in cells.values() for r in runs if 'device' in r),
+                None,
+            ),
+            'threads': torch.get_num_threads(),
+            'training_seconds': sum(
+                r.get('seconds', 0) for runs in cells.values() for r in runs
+            ),
+        }
+    )
+    (out / 'figures').mkdir(exist_ok=True)
     figure = draw(result)
-    figure.savefig(out/'figures'/'compare.png', dpi=150)
+    figure.savefig(out / 'figures' / 'compare.png', dpi=150)
     plt.close(figure)
-    write_json(out/'result.json', result)
+    write_json(out / 'result.json', result)
     return result

@@ -32,228 +32,408 @@ from .train import in_result, look, train
 @dataclasses.dataclass(frozen=True)
 class Grid:
     "A declared experiment."
-    experiment:str          # its name, in every line
-    cells:dict              # name: fields of `TrainConfig`; `seeds` overrides the number of runs
-    base:dict=dataclasses.field(default_factory=dict) # fields that all runs share
-    vary:dict=dataclasses.field(default_factory=dict) # field: list of values, crossed with every cell
-    seeds:int=3             # runs per cell, 1 or more
-    seed:int=0              # the first seed
 
-def read_grid(path)->Grid:
+    experiment: str  # its name, in every line
+    cells: dict  # name: fields of `TrainConfig`; `seeds` overrides the number of runs
+    base: dict = dataclasses.field(default_factory=dict)  # fields that all runs share
+    vary: dict = dataclasses.field(
+        default_factory=dict
+    )  # field: list of values, crossed with every cell
+    seeds: int = 3  # runs per cell, 1 or more
+    seed: int = 0  # the first seed
+
+
+def read_grid(path) -> Grid:
     "A grid from a TOML file; `ValueError` with one sentence if it is none."
     path = Path(path)
     require(path.is_file(), 'grid', 'a TOML file', str(path))
-    try: fields = tomllib.loads(path.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f'{str(path)!r} is not TOML: {e}') from None
+    try:
+        fields = tomllib.loads(path.read_text(encoding='utf-8'))
+    except ValueError as e:
+        raise ValueError(f'{str(path)!r} is not TOML: {e}') from None
     known = [f.name for f in dataclasses.fields(Grid)]
-    for name in fields: require(name in known, 'grid', 'a file of ' + ', '.join(known), name)
-    for name in ('experiment', 'cells'): require(name in fields, 'grid', f'a file with {name}', sorted(fields))
+    for name in fields:
+        require(name in known, 'grid', 'a file of ' + ', '.join(known), name)
+    for name in ('experiment', 'cells'):
+        require(name in fields, 'grid', f'a file with {name}', sorted(fields))
     check_shape(grid := Grid(**fields))
     return grid
 
-def check_shape(grid:Grid)->None:
+
+def check_shape(grid: Grid) -> None:
     "Raise `ValueError` for a part of the grid that is of another kind than it should be."
     require(isinstance(grid.experiment, str), 'experiment', 'a text', grid.experiment)
-    for name in 'cells', 'base', 'vary': require(isinstance(getattr(grid, name), dict), name, 'a table', getattr(grid, name))
-    for name, fields in grid.cells.items(): require(isinstance(fields, dict), f'cell {name!r}', 'a table of fields', fields)
-    for name, values in grid.vary.items(): require(isinstance(values, list), f'vary {name!r}', 'a list of values', values)
+    for name in 'cells', 'base', 'vary':
+        require(
+            isinstance(getattr(grid, name), dict), name, 'a table', getattr(grid, name)
+        )
+    for name, fields in grid.cells.items():
+        require(isinstance(fields, dict), f'cell {name!r}', 'a table of fields', fields)
+    for name, values in grid.vary.items():
+        require(isinstance(values, list), f'vary {name!r}', 'a list of values', values)
     require(is_count(grid.seeds, 1), 'seeds', 'a whole number ≥ 1', grid.seeds)
     require(is_count(grid.seed, 0), 'seed', 'a whole number ≥ 0', grid.seed)
 
 # %% ../nbs/library/52_sweep.ipynb #ac72a58f
-def runs_of(grid:Grid)->list[tuple[str, TrainConfig]]: # name of the cell, configuration
+def runs_of(
+    grid: Grid,
+) -> list[tuple[str, TrainConfig]]:  # name of the cell, configuration
     "All runs, seed by seed: when it is stopped, the first seeds of all cells are there."
     found = []
-    for (name, fields), values in product(grid.cells.items(), product(*grid.vary.values())):
+    for (name, fields), values in product(
+        grid.cells.items(), product(*grid.vary.values())
+    ):
         varied = dict(zip(grid.vary, values))
         fields = grid.base | fields | varied
         seeds = fields.pop('seeds', grid.seeds)
         require(is_count(seeds, 1), f'seeds of {name!r}', 'a whole number ≥ 1', seeds)
-        require('seed' not in fields, f'field of {name!r}', 'one of TrainConfig, seed excepted', 'seed')
+        require(
+            'seed' not in fields,
+            f'field of {name!r}',
+            'one of TrainConfig, seed excepted',
+            'seed',
+        )
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         name = ' '.join([name, *(f'{k}={v}' for k, v in varied.items())])
-        try: runs = [TrainConfig.of(fields | {'seed': s}) for s in range(grid.seed, grid.seed+seeds)]
-        except (ValueError, TypeError) as e: raise ValueError(f'cell {name!r}: {e}') from None
+        try:
+            runs = [
+                TrainConfig.of(fields | {'seed': s})
+                for s in range(grid.seed, grid.seed + seeds)
+            ]
+        except (ValueError, TypeError) as e:
+            raise ValueError(f'cell {name!r}: {e}') from None
         processes = runs[0].run.processes
-        require(processes == 1, f'devices × num_nodes of {name!r}', '1 in a sweep; several are for train', processes)
+        require(
+            processes == 1,
+            f'devices × num_nodes of {name!r}',
+            '1 in a sweep; several are for train',
+            processes,
+        )
         found += [(name, cfg) for cfg in runs]
     return sorted(found, key=lambda run: run[1].run.seed)
 
 # %% ../nbs/library/52_sweep.ipynb #503329de
-def differing(cfg:TrainConfig)->dict:
+def differing(cfg: TrainConfig) -> dict:
     "The fields that are not at their defaults."
     usual = cfg.usual() | {'strategy': 'simclr'}
-    old_name = {new: old for old, new in RENAMED.items()} # keys and lines keep the names of release 0.1.0
-    return {old_name.get(k, k): v for k, v in cfg.fields().items() if k not in usual or v != usual[k]}
+    old_name = {
+        new: old for old, new in RENAMED.items()
+    }  # keys and lines keep the names of release 0.1.0
+    return {
+        old_name.get(k, k): v
+        for k, v in cfg.fields().items()
+        if k not in usual or v != usual[k]
+    }
 
-def run_key(cfg:TrainConfig)->str: # 12 hexadecimal digits
+
+def run_key(cfg: TrainConfig) -> str:  # 12 hexadecimal digits
     "The same for runs that must give the same result; fields at their defaults do not count, so that a later release may add some."
-    irrelevant = ('log_every',) if cfg.data.dataset == 'imagefolder' else ('log_every', 'data_root') # where the same images lie changes nothing
+    irrelevant = (
+        ('log_every',)
+        if cfg.data.dataset == 'imagefolder'
+        else ('log_every', 'data_root')
+    )  # where the same images lie changes nothing
     fields = {k: v for k, v in differing(cfg).items() if k not in irrelevant}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
-def known_keys(cfg:TrainConfig)->set:
+
+def known_keys(cfg: TrainConfig) -> set:
     "Its key, and those that release 0.1.0 gave it, which knew 'auto' only by what it became."
-    became = [p for p in PRECISIONS if p != 'auto'] if cfg.run.precision == 'auto' else []
+    became = (
+        [p for p in PRECISIONS if p != 'auto'] if cfg.run.precision == 'auto' else []
+    )
     return {run_key(cfg)} | {run_key(cfg.but({'precision': p})) for p in became}
 
-def is_of(line:dict, cfg:TrainConfig)->bool:
-    "Whether a line is of this run."
-    return line['key'] == run_key(cfg) or 'precision' not in line and line['key'] in known_keys(cfg)
 
-def line_of(experiment:str, cell:str, cfg:TrainConfig, result:dict)->dict:
+def is_of(line: dict, cfg: TrainConfig) -> bool:
+    "Whether a line is of this run."
+    return (
+        line['key'] == run_key(cfg)
+        or 'precision' not in line
+        and line['key'] in known_keys(cfg)
+    )
+
+
+def line_of(experiment: str, cell: str, cfg: TrainConfig, result: dict) -> dict:
     "What the results keep of a run: who it was, how it scored, which negatives it preferred, how it was made."
     shown = 'dataset', 'strategy', 'seed', 'epochs', 'log_every', 'data_root'
-    scores = {k: None if v is None else round(v, 6) for k, v in result.get('scores', {}).items() if k != 'correct'}
-    return {'experiment': experiment, 'cell': cell, 'dataset': cfg.data.dataset, 'strategy': cfg.strategy, 'knobs': {k: v for k, v in differing(cfg).items() if k not in shown},
-            'seed': cfg.run.seed, 'epochs': cfg.optim.epochs, 'scored_on': 'test' if cfg.data.validation is None else 'validation', **scores,
-            **{k: result[k] for k in ('failed', 'again', 'unscored', 'seconds', 'peak_memory_mb', 'device', 'threads', 'precision', 'code', 'torch', 'data') if k in result}, 'key': run_key(cfg)}
+    scores = {
+        k: None if v is None else round(v, 6)
+        for k, v in result.get('scores', {}).items()
+        if k != 'correct'
+    }
+    return {
+        'experiment': experiment,
+        'cell': cell,
+        'dataset': cfg.data.dataset,
+        'strategy': cfg.strategy,
+        'knobs': {k: v for k, v in differing(cfg).items() if k not in shown},
+        'seed': cfg.run.seed,
+        'epochs': cfg.optim.epochs,
+        'scored_on': 'test' if cfg.data.validation is None else 'validation',
+        **scores,
+        **{
+            k: result[k]
+            for k in (
+                'failed',
+                'again',
+                'unscored',
+                'seconds',
+                'peak_memory_mb',
+                'device',
+                'threads',
+                'precision',
+                'code',
+                'torch',
+                'data',
+            )
+            if k in result
+        },
+        'key': run_key(cfg),
+    }
 
-def read_lines(*paths)->list[dict]:
+
+def read_lines(*paths) -> list[dict]:
     "Every line of json files; a last line that was cut off by a crash is left out."
-    lines = [l for p in map(Path, paths) if p.exists() for l in p.read_text(encoding='utf-8').splitlines(keepends=True)]
+    lines = [
+        l
+        for p in map(Path, paths)
+        if p.exists()
+        for l in p.read_text(encoding='utf-8').splitlines(keepends=True)
+    ]
     return [json.loads(l) for l in lines if l.endswith('}\n')]
 
 # %% ../nbs/library/52_sweep.ipynb #8abc53b0
 @contextmanager
-def limited(threads:int):
+def limited(threads: int):
     "So many threads for what is done inside."
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with threadpool_limits(threads): yield # scikit-learn's part
-    finally: torch.set_num_threads(before)
+        with threadpool_limits(threads):
+            yield  # scikit-learn's part
+    finally:
+        torch.set_num_threads(before)
 
-def start_worker()->None:
+
+def start_worker() -> None:
     "A worker must not outlive the process that feeds it."
-    def leave(): multiprocessing.parent_process().join(); os._exit(1)
+
+    def leave():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     threading.Thread(target=leave, daemon=True).start()
 
-def finish_run(cfg:TrainConfig, out:Path, threads:int=1)->dict:
+
+def finish_run(cfg: TrainConfig, out: Path, threads: int = 1) -> dict:
     "Train and score one run in its folder; a loss that is no number is a result too, another error is tried `again`."
     try:
-        with limited(threads): result = train(cfg, out, lambda run: {'scores': score(run)}, progress=False)
-    except FolderInUse: # another sweep has the same run: its result will do
+        with limited(threads):
+            result = train(cfg, out, lambda run: {'scores': score(run)}, progress=False)
+    except FolderInUse:  # another sweep has the same run: its result will do
         time.sleep(1)
         return finish_run(cfg, out, threads)
-    except FloatingPointError as e: result = {'failed': str(e).split(';')[0]} # the rest names a folder of this machine
+    except FloatingPointError as e:
+        result = {
+            'failed': str(e).split(';')[0]
+        }  # the rest names a folder of this machine
     except Exception as e:
-        if not isinstance(e, (ValueError, OSError)): traceback.print_exc() # a mistake of ours
+        if not isinstance(e, (ValueError, OSError)):
+            traceback.print_exc()  # a mistake of ours
         return {'failed': ' '.join(f'{type(e).__name__}: {e}'.split()), 'again': True}
     return result | {'precision': recorded(out, 'precision')}
 
-def lines_of(lines:list, cell:str, cfg:TrainConfig)->list:
+
+def lines_of(lines: list, cell: str, cfg: TrainConfig) -> list:
     "The lines of one run of a cell."
     return [l for l in lines if l['cell'] == cell and is_of(l, cfg)]
 
-def remaining(grid:Grid, lines:list)->list[tuple[str, TrainConfig]]:
+
+def remaining(grid: Grid, lines: list) -> list[tuple[str, TrainConfig]]:
     "The runs that have no line yet, or one of an error."
-    return [(name, cfg) for name, cfg in runs_of(grid) if all('again' in l for l in lines_of(lines, name, cfg))]
+    return [
+        (name, cfg)
+        for name, cfg in runs_of(grid)
+        if all('again' in l for l in lines_of(lines, name, cfg))
+    ]
 
 # %% ../nbs/library/52_sweep.ipynb #7a120002
-IMAGES = 'dataset', 'data_root', 'limit', 'validation', 'image_size' # the fields that say which images a run sees
+IMAGES = (
+    'dataset',
+    'data_root',
+    'limit',
+    'validation',
+    'image_size',
+)  # the fields that say which images a run sees
 
-def images_of(cfg:TrainConfig)->tuple: return tuple(getattr(cfg.data, k) for k in IMAGES)
 
-def rehearse_cells(grid:Grid, todo:list, lines:list, folder:Path)->None:
+def images_of(cfg: TrainConfig) -> tuple:
+    return tuple(getattr(cfg.data, k) for k in IMAGES)
+
+
+def rehearse_cells(grid: Grid, todo: list, lines: list, folder: Path) -> None:
     "Raise now what would stop one of these runs later; the sentence names its cell."
     for images in dict.fromkeys(images_of(cfg) for _, cfg in todo):
         here = [(name, cfg) for name, cfg in todo if images_of(cfg) == images]
         with keep_images():
-            for name, cfg in dict(here).items(): # seeds differ in nothing that could stop them
-                try: rehearse(cfg, (looked := look(cfg))['train']['images'])
-                except ValueError as e: raise ValueError(f'cell {name!r}: {e}') from None
-        for _, cfg in here: check_data(folder/run_key(cfg), looked)
+            for name, cfg in dict(
+                here
+            ).items():  # seeds differ in nothing that could stop them
+                try:
+                    rehearse(cfg, (looked := look(cfg))['train']['images'])
+                except ValueError as e:
+                    raise ValueError(f'cell {name!r}: {e}') from None
+        for _, cfg in here:
+            check_data(folder / run_key(cfg), looked)
         check_lines(grid, lines, cfg, in_result(looked)['data'])
 
-def check_lines(grid:Grid, lines:list, cfg:TrainConfig, data:str)->None:
+
+def check_lines(grid: Grid, lines: list, cfg: TrainConfig, data: str) -> None:
     "Raise one sentence if lines that are declared to be of the images of a run are of others."
-    alike = {(name, key) for name, other in runs_of(grid) if images_of(other) == images_of(cfg) for key in known_keys(other)}
-    others = [l['cell'] for l in lines if (l['cell'], l['key']) in alike and l.get('data', data) != data]
-    if others: raise ValueError(f'the lines of {others[0]!r} are of other images than now in {cfg.data.data_root or cfg.data.dataset}: bring those back or give another file')
+    alike = {
+        (name, key)
+        for name, other in runs_of(grid)
+        if images_of(other) == images_of(cfg)
+        for key in known_keys(other)
+    }
+    others = [
+        l['cell']
+        for l in lines
+        if (l['cell'], l['key']) in alike and l.get('data', data) != data
+    ]
+    if others:
+        raise ValueError(
+            f'the lines of {others[0]!r} are of other images than now in {cfg.data.data_root or cfg.data.dataset}: bring those back or give another file'
+        )
 
 # %% ../nbs/library/52_sweep.ipynb #40d2277d
-def results_of(todo:list, folder:Path, workers:int, threads:int=1): # yields (cell, configuration, result) as runs finish
+def results_of(
+    todo: list, folder: Path, workers: int, threads: int = 1
+):  # yields (cell, configuration, result) as runs finish
     "One after the other in this process, or several at a time in their own; cells that ask for the same run share it."
-    asked = {} # key: who asks
-    for name, cfg in todo: asked.setdefault(run_key(cfg), []).append((name, cfg))
-    work = {key: (who[0][1], folder/key, threads) for key, who in asked.items()}
+    asked = {}  # key: who asks
+    for name, cfg in todo:
+        asked.setdefault(run_key(cfg), []).append((name, cfg))
+    work = {key: (who[0][1], folder / key, threads) for key, who in asked.items()}
     if workers == 1:
         for key, run in work.items():
             result = finish_run(*run)
             yield from ((name, cfg, result) for name, cfg in asked[key])
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), start_worker) as pool:
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context('spawn'), start_worker
+    ) as pool:
         running = {pool.submit(finish_run, *run): key for key, run in work.items()}
         try:
             for done in as_completed(running):
                 result = done.result()
                 yield from ((name, cfg, result) for name, cfg in asked[running[done]])
-        except BrokenProcessPool: raise OSError('a worker was killed, perhaps because memory ran out: the same command goes on, with fewer workers if need be') from None
-        finally: pool.shutdown(wait=True, cancel_futures=True)
+        except BrokenProcessPool:
+            raise OSError(
+                'a worker was killed, perhaps because memory ran out: the same command goes on, with fewer workers if need be'
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/library/52_sweep.ipynb #dd0985f8
 def sweep(
-    grid:Grid,
-    out:Path,            # json lines: made, or continued
-    folder:Path=Path('runs/sweep'), # of the run folders; shared by all sweeps
-    workers:int=1,       # runs at a time
-    threads:int=1,       # of each run
-    progress:bool=True,  # a line per finished run
-)->list[dict]:           # the lines of this grid
+    grid: Grid,
+    out: Path,  # json lines: made, or continued
+    folder: Path = Path('runs/sweep'),  # of the run folders; shared by all sweeps
+    workers: int = 1,  # runs at a time
+    threads: int = 1,  # of each run
+    progress: bool = True,  # a line per finished run
+) -> list[dict]:  # the lines of this grid
     "Run what is missing, append a line per run as it finishes, return all lines."
-    for name, value in dict(workers=workers, threads=threads).items(): require(is_count(value, 1), name, '1 or more', value)
+    for name, value in dict(workers=workers, threads=threads).items():
+        require(is_count(value, 1), name, '1 or more', value)
     out, folder = Path(out), Path(folder)
     lines = read_lines(out)
     todo = remaining(grid, lines)
     rehearse_cells(grid, todo, lines, folder)
     if todo:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with hold(out.with_name(out.name + '.in_use'), f'out={str(out)!r}'): append_lines(grid, out, folder, workers, threads, progress)
+        with hold(out.with_name(out.name + '.in_use'), f'out={str(out)!r}'):
+            append_lines(grid, out, folder, workers, threads, progress)
     declared, lines = runs_of(grid), read_lines(out)
-    return [l for l in lines if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)]
+    return [
+        l
+        for l in lines
+        if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)
+    ]
 
-def append_lines(grid:Grid, out:Path, folder:Path, workers:int, threads:int, progress:bool)->None:
+
+def append_lines(
+    grid: Grid, out: Path, folder: Path, workers: int, threads: int, progress: bool
+) -> None:
     "Run what is missing, into a file that no other sweep writes."
     lines = read_lines(out)
-    if (todo := remaining(grid, lines)):
-        again = [l for name, cfg in todo for l in lines_of(lines, name, cfg)] # these runs ended in an error
-        kept = ''.join(as_line(l) for l in lines if l not in again) # a line cut off by a crash must not swallow the next
+    if todo := remaining(grid, lines):
+        again = [
+            l for name, cfg in todo for l in lines_of(lines, name, cfg)
+        ]  # these runs ended in an error
+        kept = ''.join(
+            as_line(l) for l in lines if l not in again
+        )  # a line cut off by a crash must not swallow the next
         write_atomic(out, lambda f: f.write(kept.encode()))
         with open(out, 'a', encoding='utf-8') as f:
-            for n, (name, cfg, result) in enumerate(results_of(todo, folder, workers, threads), 1):
+            for n, (name, cfg, result) in enumerate(
+                results_of(todo, folder, workers, threads), 1
+            ):
                 line = line_of(grid.experiment, name, cfg, result)
-                f.write(as_line(line)); f.flush(); os.fsync(f.fileno())
-                if progress: print(f'{n}/{len(todo)} {name} seed {cfg.run.seed}: {told(line)}', file=sys.stderr, flush=True)
+                f.write(as_line(line))
+                f.flush()
+                os.fsync(f.fileno())
+                if progress:
+                    print(
+                        f'{n}/{len(todo)} {name} seed {cfg.run.seed}: {told(line)}',
+                        file=sys.stderr,
+                        flush=True,
+                    )
 
-def as_line(value:dict)->str:
+
+def as_line(value: dict) -> str:
     "One line of json; a number that is none is a mistake of ours."
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + '\n'
 
-def told(line:dict)->str:
+
+def told(line: dict) -> str:
     "How a run ended, in a few words."
-    if 'failed' in line: return line['failed']
+    if 'failed' in line:
+        return line['failed']
     linear = line.get('linear')
     shown = '–' if linear is None else f'{linear:.4f}'
     return f'linear {shown}, {line["seconds"]:.0f} s'
 
 # %% ../nbs/library/52_sweep.ipynb #7e07ad36
-def by_cell(lines:list[dict], score:str='linear')->dict[str, dict[int, float]]: # cell: {seed: score}
+def by_cell(
+    lines: list[dict], score: str = 'linear'
+) -> dict[str, dict[int, float]]:  # cell: {seed: score}
     "Scores of every cell by seed, cells in order of appearance; runs that failed or could not be scored have none."
     cells = {}
     for l in lines:
         scores = cells.setdefault(l['cell'], {})
-        if l.get(score) is not None: scores[l['seed']] = l[score]
+        if l.get(score) is not None:
+            scores[l['seed']] = l[score]
     return cells
 
+
 def paired(
-    a:dict,               # {seed: score}
-    b:dict,               # {seed: score} of the reference
-    confidence:float=.95,
-)->tuple[float, float, float, int]: # mean difference, lower and upper end of its interval, n
+    a: dict,  # {seed: score}
+    b: dict,  # {seed: score} of the reference
+    confidence: float = 0.95,
+) -> tuple[
+    float, float, float, int
+]:  # mean difference, lower and upper end of its interval, n
     "Paired t interval over the seeds that both have."
     seeds = sorted(a.keys() & b.keys())
     require(len(seeds) > 1, 'seeds', 'shared by both cells, 2 or more', seeds)
     test = stats.ttest_rel([a[s] for s in seeds], [b[s] for s in seeds])
     low, high = test.confidence_interval(confidence)
-    return sum(a[s]-b[s] for s in seeds)/len(seeds), float(low), float(high), len(seeds)
+    return (
+        sum(a[s] - b[s] for s in seeds) / len(seeds),
+        float(low),
+        float(high),
+        len(seeds),
+    )

@@ -813,42 +813,57 @@ COMPARE = of('compare.py', 'tests/test_compare_exact.py',
     ("statistics.stdev(values)", "statistics.pstdev(values)", 's.d. of a sample'),
     ("statistics.fmean(values)", "statistics.median(values)", 'the mean over seeds'),
     ("c == '1' for c", "c != '1' for c", 'which images are right'),
-    ("math.sqrt(p*(1-p)/images)", "math.sqrt(p*(1-p))", 'the binomial error'),
-    ("seconds[reference])) - 1", "seconds[reference]))", 'overhead is beyond the reference'),
+    ("row['test_error'] = math.sqrt(p * (1 - p) / images)", "row['test_error'] = math.sqrt(p * (1 - p))", 'the binomial error'),
+    (('                )\n'
+            '                - 1,'), '                ),', 'overhead is beyond the reference'),
     ("return {name: t[warm_up:]", "return {name: t", 'the first steps are not timed'),
     ("[untrained(s) for s in seeds]", "[untrained(cfg.run.seed) for s in seeds]", 'an untrained encoder per seed'),
-    ("if path.exists(): return read_json(path)", "if False: return read_json(path)", 'an interrupted comparison goes on'),
+    ('if path.exists():', 'if False:', 'an interrupted comparison goes on'),
     ("cell_text(r, 'knn200', 100, 1)", "cell_text(r, 'knn10', 100, 1)", 'the columns of the table'),
     ("return 'better' if difference > 0 else 'worse'", "return 'worse' if difference > 0 else 'better'", 'the verdict'),
     ("d = ours.double() - reference.double()", "d = reference.double() - ours.double()", 'the sign of a difference'),
-    ("min(1., p[i]*(len(p) - rank))", "min(1., p[i])", 'verdicts of several rows'),
+    ('highest = max(highest, min(1.0, p[i] * (len(p) - rank)))', 'highest = max(highest, min(1.0, p[i]))', 'verdicts of several rows'),
     ("highest = max(highest, min(", "highest = (min(", 'raised p values stay in order'),
-    ("LEVEL = .05", "LEVEL = .12", "'better' at 1.5 standard errors"),
+    ('LEVEL = 0.05  # of tables of equals, at most so many call anything better or worse', 'LEVEL = 0.12  # of tables of equals, at most so many call anything better or worse', "'better' at 1.5 standard errors"),
     ("stdtrit(max(df, 1)", "stdtrit(1e6*max(df, 1)", 'few seeds know their error badly'),
     ("return right.expand(seeds, -1)", "return right[:1].expand(seeds, -1)", 'every seed counts'),
     ("(labelled(split_images(cfg)[0])", "(split_images(cfg)[0]", 'the probe of the pixels sees labelled images only'),
-    ("raw pixels': [remember(", "pixels': [remember(", 'the row of raw pixels'),
-    ("for r in runs)}\n    (out/'figures')", "for r in runs[:1])}\n    (out/'figures')", 'the seconds of all runs'))
+    ("'raw pixels': [", "'pixels': [", 'the row of raw pixels'),
+    ("r.get('seconds', 0) for runs in cells.values() for r in runs", "r.get('seconds', 0) for runs in cells.values() for r in runs[:1]", 'the seconds of all runs'))
 
 SWEEP = of('sweep.py', 'tests/test_sweep_exact.py',
     ("fields = grid.base | fields | varied", "fields = fields | grid.base | varied", "a cell's own fields win"),
-    ("range(grid.seed, grid.seed+seeds)", "range(seeds)", 'the first seed'),
+    (('            runs = [\n'
+            "                TrainConfig.of(fields | {'seed': s})\n"
+            '                for s in range(grid.seed, grid.seed + seeds)\n'
+            '            ]'), "            runs = [TrainConfig.of(fields | {'seed': s}) for s in range(seeds)]", 'the first seed'),
     ("key=lambda run: run[1].run.seed", "key=lambda run: run[0]", 'seed by seed'),
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
     ("sort_keys=True", "sort_keys=False", 'lines of releases before are found'),
-    ("('log_every', 'data_root') #", "('log_every',) #", 'the same images elsewhere are the same run'),
-    ("('log_every',) if cfg.data.dataset == 'imagefolder' else", "('log_every', 'data_root') if True else", 'another folder is another run'),
-    ("if k != 'correct'}", "}", 'lines stay short'),
+    (("        ('log_every',)\n"
+            "        if cfg.data.dataset == 'imagefolder'\n"
+            "        else ('log_every', 'data_root')"), "        ('log_every',) if cfg.data.dataset == 'imagefolder' else ('log_every',)", 'the same images elsewhere are the same run'),
+    (("        ('log_every',)\n"
+            "        if cfg.data.dataset == 'imagefolder'\n"
+            "        else ('log_every', 'data_root')"), "        ('log_every', 'data_root') if True else ('log_every', 'data_root')", 'another folder is another run'),
+    ("if k != 'correct'", '', 'lines stay short'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'what was scored'),
-    ("for k in ('failed', ", "for k in (", 'failed runs'),
+    ("'failed',", '', 'failed runs'),
     ("if l.endswith('}\\n')]", "]", 'a line cut off by a crash'),
-    ("str(e).split(';')[0]}", "str(e)}", "no folder of this machine in the results"),
-    ("f.flush(); os.fsync(f.fileno())", "f.flush()", 'a power cut loses no line'),
-    ("a[s]-b[s] for s in seeds)", "b[s]-a[s] for s in seeds)", 'the sign of a difference'),
+    (('        result = {\n'
+            "            'failed': str(e).split(';')[0]\n"
+            '        }  # the rest names a folder of this machine'), "        result = {'failed': str(e)}  # the rest names a folder of this machine", "no folder of this machine in the results"),
+    ('os.fsync(f.fileno())', '', 'a power cut loses no line'),
+    ('sum(a[s] - b[s] for s in seeds) / len(seeds),', 'sum(b[s] - a[s] for s in seeds) / len(seeds),', 'the sign of a difference'),
     ("stats.ttest_rel(", "stats.ttest_ind(", 'seeds are paired'),
     ("test.confidence_interval(confidence)", "test.confidence_interval()", 'the confidence that was asked'),
     ("require(len(seeds) > 1", "require(len(seeds) > 0", 'one seed has no interval'),
-    ("require('seed' not in fields,", "require(True,", 'seed as a field of a cell'))
+    (('        require(\n'
+            "            'seed' not in fields,\n"
+            "            f'field of {name!r}',\n"
+            "            'one of TrainConfig, seed excepted',\n"
+            "            'seed',\n"
+            '        )'), "        require(True, f'field of {name!r}', 'one of TrainConfig, seed excepted', 'seed')", 'seed as a field of a cell'))
 
 MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *HARD_NEGATIVES, *LOSSES, *STATISTICS,
            *CONTRAST, *BLOCKS, *UNREMIX, *QUEUE, *GATHER, *SELECTION, *MODELS,
