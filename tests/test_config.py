@@ -18,14 +18,16 @@ from torch.testing import assert_close
 
 from configs import comparison, run_of
 from unremix.cli import RowsConfig, compare_command, main, train_command
-from unremix.compare import CompareConfig, cell_config, reference_of, table
+from unremix.compare import CompareConfig, cell_config
 from unremix.config import GROUPS, HOME, TrainConfig, criterion_of, flat, read
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.registry import STRATEGIES, Strategy, find, from_text, known, strategy
 from unremix.run_folder import read_json
-from unremix.sweep import is_of, read_grid, read_lines, run_key, runs_of
+from unremix.grid import is_of, read_grid, run_key, runs_of
+from unremix.sweep import read_lines
+from unremix.table import reference_of, table
 from unremix.train import train
 from unremix.unremix import UnReMix
 

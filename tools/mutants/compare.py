@@ -54,127 +54,97 @@ EVALUATE_MUTANTS = of('evaluate.py', EVALUATE,
     ('generator=torch.Generator().manual_seed(0))', 'generator=torch.Generator().manual_seed(cfg.run.seed))', 'the same order for every seed: images are paired'),
     ('y=test.y[order].to(device))', 'y=test.y.to(device))', 'labels follow their images'))
 
-COMPARE_MUTANTS = of('compare.py', COMPARE,
-    ('return error(d.mean(-2)), error(d.mean(-1))', 'return error(d.mean(-1)), error(d.mean(-2))', 'the two errors have other degrees of freedom'),
-    (('        return (\n'
-            '            x.std(-1) / math.sqrt(x.shape[-1])\n'
-            '            if x.shape[-1] > 1\n'
-            '            else torch.full(x.shape[:-1], math.inf)\n'
-            '        )'), '        return x.std(-1) if x.shape[-1] > 1 else torch.full(x.shape[:-1], math.inf)', 'the error of a mean'),
-    ('x.std(-1) / math.sqrt(x.shape[-1])', 'x.std(-1, unbiased=False) / math.sqrt(x.shape[-1])', 'few seeds: n - 1'),
+COMPARE_MUTANTS = [
+    *of('significance.py', COMPARE,
+    ('return error_of_mean(d.mean(-2)), error_of_mean(d.mean(-1))', 'return error_of_mean(d.mean(-1)), error_of_mean(d.mean(-2))', 'the two errors have other degrees of freedom'),
+    ('return x.std(-1) / math.sqrt(n)', 'return x.std(-1)', 'the error of a mean'),
+    ('return x.std(-1) / math.sqrt(n)', 'return x.std(-1, unbiased=False) / math.sqrt(n)', 'few seeds: n - 1'),
     ('torch.full(x.shape[:-1], math.inf)', 'torch.zeros(x.shape[:-1])', 'one seed says nothing about seeds'),
-    ('for e, n in ((over_images, images), (over_seeds, seeds))', 'for e, n in ((over_images, images), (over_seeds, images))', 'degrees of freedom of the seeds'),
-    ('(np.asarray(e, dtype=float), n - 1)', '(np.asarray(e, dtype=float), n)', 'n - 1 degrees of freedom'),
-    ('np.where(known, e, 0.0) * -stdtrit(max(df, 1), np.exp(middle) / 2)', 'np.where(known, e, 0.0) * -stdtrit(max(df, 1), np.exp(middle))', 'two sides'),
+    ('for n in (images, seeds)]', 'for n in (images, images)]', 'degrees of freedom of the seeds'),
+    ('max(n - 1, 1)', 'max(n, 1)', 'n - 1 degrees of freedom'),
+    ('tail = np.exp(middle) / 2', 'tail = np.exp(middle)', 'two sides'),
     ('return np.where(known, np.exp(high), 1.0)', 'return np.exp(high)', 'without spread there is no evidence'),
-    ('highest = max(highest, min(1.0, p[i] * (len(p) - rank)))', 'highest = max(highest, min(1.0, p[i]))', 'several rows are paid for'),
-    ('highest = max(highest, min(1.0, p[i] * (len(p) - rank)))', 'highest = max(highest, min(1.0, p[i] * len(p)))', "Holm's steps"),
-    ('highest = max(highest, min(', 'highest = max(0., min(', 'p never falls below that of a clearer row'),
-    ('LEVEL = 0.05  # of tables of equals, at most so many call anything better or worse', 'LEVEL = 0.13  # of tables of equals, at most so many call anything better or worse', "'better' at one and a half standard errors"),
+    ('min(1.0, p[i] * (len(p) - rank))', 'min(1.0, p[i])', 'several rows are paid for'),
+    ('min(1.0, p[i] * (len(p) - rank))', 'min(1.0, p[i] * len(p))', "Holm's steps"),
+    ('highest = max(highest, paid)', 'highest = paid', 'p never falls below that of a clearer row'),
+    ('LEVEL = 0.05', 'LEVEL = 0.13', "'better' at one and a half standard errors"),
     ("return 'better' if difference > 0", "return 'better' if difference < 0", 'the sign'),
-    ("    if not (math.isfinite(error) and p <= LEVEL)", "    if not p <= LEVEL", 'an unknown error decides nothing'),
-    ('*(right_images(x, seeds) for x in (done, cells[reference]))', '*(right_images(x, seeds) for x in (cells[reference], done))', 'ours minus reference'),
-    ("holm([r['p'] for r in compared])", "[r['p'] for r in compared]", 'a table pays for its rows'),
-    ('if not math.isfinite(error):', 'if False:', 'one seed is said'),
-    ('if None in values:', 'if False:', 'a score that is missing has no mean'),
-    ("statistics.stdev(values) if", "statistics.pstdev(values) if", 'standard deviation of a sample'),
-    ("row['test_error'] = math.sqrt(p * (1 - p) / images)", "row['test_error'] = math.sqrt(p * (1 - p))", 'binomial error of the test set'),
-    ('a / b for a, b in zip(seconds[name], seconds[reference])', 'b / a for a, b in zip(seconds[name], seconds[reference])', 'slower is above 0'),
-    ("'step_seconds': statistics.median(seconds[name]),", "'step_seconds': min(seconds[name]),", 'the median of the steps'),
-    ('if len(done) < len(runs):', 'if not done:', 'a row that lost a seed is not compared'),
-    (("            row['failed'] = '; '.join(\n"
-            "                dict.fromkeys(r['failed'] for r in runs if 'failed' in r)\n"
-            '            )'), "            row['failed'] = 'failed'", 'the reason is told'),
-    ("str(e).split(\";\")[0]", "str(e)", 'no folder of this machine in a result'),
-    ('except FloatingPointError as e:', 'except KeyError as e:', 'the other rows go on'),
-    ("'untrained': [untrained(s) for s in seeds],", "'untrained': [untrained(s) for s in seeds[:1]],", 'the untrained row has every seed'),
-    ('            lambda: untrained_scores(cell_config(cfg, cfg.reference, seed)),', ('            lambda: untrained_scores(\n'
-            '                cell_config(cfg, cfg.reference, cfg.train.run.seed)\n'
-            '            ),'), 'each seed has an untrained encoder of its own'),
-    (('    seeds, first = (\n'
-            '        range(first_seed, first_seed + cfg.seeds),\n'
-            '        cell_config(cfg, cfg.reference, first_seed),\n'
-            '    )'), '    seeds, first = range(cfg.seeds), cell_config(cfg, cfg.reference, first_seed)', 'the first seed'),
-    (('    if path.exists():\n'
-            '        return read_json(path)'), '', 'what is there is not computed again'),
-    ("            next(steps[name])[1].item()", "            next(steps[cfg.strategy if 0 else list(runs)[0]])[1].item()", 'each strategy takes its own steps'),
-    ("return {name: t[warm_up:] for", "return {name: t for", 'the first steps are warm-up'),
+    ('if not (math.isfinite(error) and p <= LEVEL)', 'if not p <= LEVEL', 'an unknown error decides nothing'),
+    ("holm([row['p'] for row in compared])", "[row['p'] for row in compared]", 'a table pays for its rows'),
+    ('        if not math.isfinite(error):', '        if False:', 'one seed is said'),
+    ('zip(itertools.cycle(values), base)', 'zip(values, base)', 'a row without seeds is repeated'),
+    ("math.sqrt(max(row['error'] ** 2 - over_seeds**2, 0.0))", "row['error']", 'the error has two parts')),
+    *of('summary.py', COMPARE,
+    ('for runs in (ours, base)]', 'for runs in (base, ours)]', 'ours minus reference'),
+    ('if len(there) < len(values):', 'if False:', 'a score that is missing has no mean'),
+    ('statistics.stdev(there) if', 'statistics.pstdev(there) if', 'standard deviation of a sample'),
+    ('variance = p * (1 - p) / images', 'variance = p * (1 - p)', 'binomial error of the test set'),
+    ('a / b for a, b in zip(ours, reference)', 'b / a for a, b in zip(ours, reference)', 'slower is above 0'),
+    ("{'step_seconds': statistics.median(ours)", "{'step_seconds': min(ours)", 'the median of the steps'),
+    ('    if len(done) < len(runs):', '    if not done:', 'a row that lost a seed is not compared'),
+    ("'; '.join(dict.fromkeys(reasons))", "'failed'", 'the reason is told')),
+    *of('compare.py', COMPARE,
+    ("str(e).split(';')[0]", 'str(e)', 'no folder of this machine in a result'),
+    ('    except FloatingPointError as e:', '    except KeyError as e:', 'the other rows go on'),
+    ('for seed, run in as_reference.items():', 'for seed, run in list(as_reference.items())[:1]:', 'the untrained row has every seed'),
+    ('lambda: untrained_scores(run)', 'lambda: untrained_scores(as_reference[first_seed])', 'each seed has an untrained encoder of its own'),
+    ('range(first_seed, first_seed + cfg.seeds)', 'range(cfg.seeds)', 'the first seed'),
+    ('    if path.exists():\n        return read_json(path)\n', '', 'what is there is not computed again'),
+    ('    rehearse_rows(cfg, ', '    (lambda *a: None)(cfg, ', 'every row is asked before the folder is made')),
+    *of('several_runs.py', COMPARE,
+    ('_, loss, _ = next(steps[name])', '_, loss, _ = next(steps[list(runs)[0]])', 'each strategy takes its own steps'),
+    ('of_run[warm_up:] for', 'of_run for', 'the first steps are warm-up'),
     ('yield from epoch_steps(run, epoch)', 'yield from epoch_steps(run, 0)', 'the next epoch follows'),
-    ("| own | {'seed': seed})", "| own)", 'the seed reaches the run'),
-    (('    require(\n'
-            '        batch_size <= images,\n'
-            "        'batch_size',\n"
-            "        f'at most the {images} training images',\n"
-            '        batch_size,\n'
-            '    )'), "    require(True, 'batch_size', f'at most the {images} training images', batch_size)", 'told before the folder is made'),
-    ("    rehearse_rows(cfg, ", "    (lambda *a: None)(cfg, ", 'every row is asked before the folder is made'),
-    ("raise ValueError(f'row {name!r}: {e}{hint}')", "raise ValueError(f'{e}{hint}')", 'the row is named'),
-    (("    if any('difference' in r and 'p' not in r for r in rows.values()):\n"
-            '        rows = rejudged(rows, reference)'), '', 'older results are judged by the rule of today'),
-    ("itertools.cycle(row['linear']['values'])", "row['linear']['values']", 'a row without seeds is repeated'),
-    (('        over_images = (\n'
-            '            math.sqrt(max(error**2 - over_seeds**2, 0.0)) if len(d) > 1 else math.inf\n'
-            '        )'), '        over_images = error if len(d) > 1 else math.inf', 'the error has two parts'),
-    (('    failed = [\n'
-            '        f\'{name} failed: {r["failed"]}\' for name, r in rows.items() if \'failed\' in r\n'
-            '    ]'), "    failed = [f'{name} failed' for name, r in rows.items() if 'failed' in r]", 'the table says why'),
-    ("c.rjust(w) for c, w", "c.ljust(w) for c, w", 'numbers stand right'),
-    ("if name not in row or row[name]['mean'] is None:", 'if name not in row:', 'a missing mean is a dash'))
+    ('    require(batch_size <= images,', '    require(True,', 'told before the folder is made')),
+    *of('compare_config.py', COMPARE,
+    ("| own | {'seed': seed})", '| own)', 'the seed reaches the run'),
+    ("raise ValueError(f'row {name!r}: {e}{hint}')", "raise ValueError(f'{e}{hint}')", 'the row is named')),
+    *of('table.py', COMPARE,
+    ('        rows = rejudged(rows, reference)\n', '        pass\n', 'older results are judged by the rule of today'),
+    ("[f'{name} failed: {why}'", "[f'{name} failed'", 'the table says why'),
+    ('cell.rjust(width) for cell, width', 'cell.ljust(width) for cell, width', 'numbers stand right'),
+    ("if name not in row or row[name]['mean'] is None:", 'if name not in row:', 'a missing mean is a dash'))]
 
-SWEEP_MUTANTS = of('sweep.py', SWEEP,
+SWEEP_MUTANTS = [
+    *of('grid.py', SWEEP,
     ('differing(cfg).items() if k not in irrelevant', 'differing(__import__("unremix.train").train.resolve(cfg)).items() if k not in irrelevant', 'keys are of what was asked'),
-    ("('log_every', 'data_root')", "('log_every',)", 'where the same images lie changes nothing'),
-    (("        ('log_every',)\n"
-            "        if cfg.data.dataset == 'imagefolder'\n"
-            "        else ('log_every', 'data_root')"), "        ('log_every',) if False else ('log_every', 'data_root')", 'another folder of images is another run'),
-    (('    return {\n'
-            '        old_name.get(k, k): v\n'
-            '        for k, v in cfg.fields().items()\n'
-            '        if k not in usual or v != usual[k]\n'
-            '    }'), '    return {old_name.get(k, k): v for k, v in cfg.fields().items()}', 'fields at their defaults do not count'),
-    ("sort_keys=True).encode()", "sort_keys=False).encode()", 'the order of fields', 'the order of the fields of a dataclass is fixed'),
-    (".hexdigest()[:12]", ".hexdigest()[:11]", 'older lines are found'),
-    (('    return (\n'
-            "        line['key'] == run_key(cfg)\n"
-            "        or 'precision' not in line\n"
-            "        and line['key'] in known_keys(cfg)\n"
-            '    )'), "    return line['key'] == run_key(cfg)", 'lines of release 0.1.0 are found'),
-    (('    return (\n'
-            "        line['key'] == run_key(cfg)\n"
-            "        or 'precision' not in line\n"
-            "        and line['key'] in known_keys(cfg)\n"
-            '    )'), "    return line['key'] == run_key(cfg) or line['key'] in known_keys(cfg)", 'a precision that was asked for is another run'),
-    ("if cfg.run.precision == 'auto' else []", "", 'an asked precision is not any other'),
-    ("fields = grid.base | fields | varied", "fields = fields | grid.base | varied", 'a cell wins over what all share'),
+    ("        irrelevant.append('data_root')", '        pass', 'where the same images lie changes nothing'),
+    ("    if cfg.data.dataset != 'imagefolder':", '    if True:', 'another folder of images is another run'),
+    ('        if name not in usual or value != usual[name]:', '        if True:', 'fields at their defaults do not count'),
+    ('sort_keys=True)', 'sort_keys=False)', 'the order of fields', 'the order of the fields of a dataclass is fixed'),
+    ('.hexdigest()[:12]', '.hexdigest()[:11]', 'older lines are found'),
+    ("return of_release_0_1_0 and line['key'] in known_keys(cfg)", 'return False', 'lines of release 0.1.0 are found'),
+    ('return of_release_0_1_0 and line', 'return line', 'a precision that was asked for is another run'),
+    ("    if cfg.run.precision == 'auto':", '    if True:', 'an asked precision is not any other'),
+    ('grid.base | fields | varied', 'fields | grid.base | varied', 'a cell wins over what all share'),
     ("fields.pop('seeds', grid.seeds)", "grid.seeds if fields.pop('seeds', 1) else 0", 'a cell may have seeds of its own'),
-    (('            runs = [\n'
-            "                TrainConfig.of(fields | {'seed': s})\n"
-            '                for s in range(grid.seed, grid.seed + seeds)\n'
-            '            ]'), "            runs = [TrainConfig.of(fields | {'seed': s}) for s in range(seeds)]", 'the first seed'),
-    ("return sorted(found, key=lambda run: run[1].run.seed)", "return found", 'seed by seed'),
-    ("raise ValueError(f'cell {name!r}: {e}') from None\n        processes", "raise\n        processes", 'the bad cell is named'),
-    ("    rehearse_cells(grid, todo, lines, folder)\n", '', 'told before the first run'),
-    ('grid.cells.items(), product(*grid.vary.values())', 'grid.cells.items(), zip(*grid.vary.values()) if grid.vary else [()]', 'every value meets every other'),
-    ("    torch.set_num_threads(threads)\n", '', 'a run has one thread'),
-    ('torch.set_num_threads(before)', 'pass', 'threads are given back'),
-    ("str(e).split(';')[0]", "str(e)", 'no folder of this machine in a line'),
-    ('except FloatingPointError as e:', 'except KeyError as e:', 'divergence is a result'),
-    ("    except Exception as e:\n", "    except KeyError as e:\n", 'an error of one run does not stop the others'),
-    ("    except Exception as e:\n", "    except BaseException as e:\n", 'Ctrl-C stops'),
-    ("all('again' in l for l in lines_of(lines, name, cfg))", "not lines_of(lines, name, cfg)", 'a run that ended in an error is tried again'),
-    ('as_line(l) for l in lines if l not in again', 'as_line(l) for l in lines', 'one line per run'),
-    ("traceback.print_exc()", "pass", 'a mistake of ours shows where'),
-    ("if l['cell'] == cell and is_of(l, cfg)]", "if is_of(l, cfg)]", 'a cell has lines of its own'),
-    ("yield from ((name, cfg, result) for name, cfg in asked[key])", "yield from ((name, cfg, result) for name, cfg in asked[key][:1])", 'equal cells have a line each'),
-    ("if l.endswith('}\\n')]", "]", 'a line that was cut off is left out'),
-    ("allow_nan=False) + '\\n'", "allow_nan=True) + '\\n'", 'no NaN in json'),
-    ("None if v is None else round(v, 6)", "None if v is None else round(v, 2)", 'six digits'),
+    ('range(grid.seed, grid.seed + seeds)', 'range(seeds)', 'the first seed'),
+    ('return sorted(found, key=lambda run: run[1].run.seed)', 'return found', 'seed by seed'),
+    ("        raise ValueError(f'cell {name!r}: {e}') from None\n", '        raise\n', 'the bad cell is named'),
+    ('list(product(*grid.vary.values()))', 'list(zip(*grid.vary.values()) if grid.vary else [()])', 'every value meets every other'),
+    ('None if value is None else round(value, 6)', 'None if value is None else round(value, 2)', 'six digits'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'which images were scored'),
-    ("if l.get(score) is not None:", "if 'failed' not in l:", 'a run that could not be scored has no score'),
+    ("all('again' in line for line in lines_of(lines, name, cfg))", 'not lines_of(lines, name, cfg)', 'a run that ended in an error is tried again'),
+    ("if line['cell'] == cell and is_of(line, cfg)]", 'if is_of(line, cfg)]', 'a cell has lines of its own')),
+    *of('several_runs.py', SWEEP,
+    ('    torch.set_num_threads(threads)\n', '', 'a run has one thread'),
+    ('torch.set_num_threads(before)', 'pass', 'threads are given back')),
+    *of('sweep.py', SWEEP,
+    ('    rehearse_cells(grid, todo, lines, folder)\n', '', 'told before the first run'),
+    ("str(e).split(';')[0]", 'str(e)', 'no folder of this machine in a line'),
+    ('    except FloatingPointError as e:', '    except KeyError as e:', 'divergence is a result'),
+    ('    except Exception as e:\n', '    except KeyError as e:\n', 'an error of one run does not stop the others'),
+    ('    except Exception as e:\n', '    except BaseException as e:\n', 'Ctrl-C stops'),
+    ('for line in lines if line not in again)', 'for line in lines)', 'one line per run'),
+    ('traceback.print_exc()', 'pass', 'a mistake of ours shows where'),
+    ('        for name, cfg in asked[key]:', '        for name, cfg in asked[key][:1]:', 'equal cells have a line each'),
+    ("for text in texts if text.endswith('}\\n')]", 'for text in texts]', 'a line that was cut off is left out'),
+    ("allow_nan=False) + '\\n'", "allow_nan=True) + '\\n'", 'no NaN in json'),
+    ('if line.get(score) is not None:', "if 'failed' not in line:", 'a run that could not be scored has no score'),
     ("return line['failed']", "return 'failed'", 'the reason is told'),
-    ("if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared)", "if any(l['cell'] == name and is_of(l, cfg) for name, cfg in declared) or True", 'lines of this grid only'),
-    ("test.confidence_interval(confidence)", "test.confidence_interval(.9)", 'the asked confidence'),
-    ("stats.ttest_rel(", "stats.ttest_ind(", 'seeds are paired'))
+    ('if is_declared(line)]', ']', 'lines of this grid only'),
+    ('.confidence_interval(confidence)', '.confidence_interval(.9)', 'the asked confidence'),
+    ('stats.ttest_rel(', 'stats.ttest_ind(', 'seeds are paired'))]
 
 CLI_MUTANTS = of('cli.py', f'{CLI} {SWEEP} {COMPARE}::test_the_others_go_on',
     ("COLOUR.sub('', box)", "box", 'no escape codes in a sentence'),

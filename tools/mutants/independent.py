@@ -808,62 +808,57 @@ RUNS = of('run_folder.py', 'tests/test_runs_exact.py tests/test_run_folder.py te
     ("'--always', '--dirty', '--exclude=*'", "'--always', '--exclude=*'", 'changed code is told'),
     ("{'epoch', 'seconds', 'loss', 'model', 'optimizer', 'precision', 'config'} - set", "set() - set", 'a foreign file is told'))
 
-COMPARE = of('compare.py', 'tests/test_compare_exact.py',
-    ("| own | {'seed': seed})", "| own | {'seed': cfg.train.run.seed})", 'seeds differ'),
-    ("statistics.stdev(values)", "statistics.pstdev(values)", 's.d. of a sample'),
-    ("statistics.fmean(values)", "statistics.median(values)", 'the mean over seeds'),
-    ("c == '1' for c", "c != '1' for c", 'which images are right'),
-    ("row['test_error'] = math.sqrt(p * (1 - p) / images)", "row['test_error'] = math.sqrt(p * (1 - p))", 'the binomial error'),
-    (('                )\n'
-            '                - 1,'), '                ),', 'overhead is beyond the reference'),
-    ("return {name: t[warm_up:]", "return {name: t", 'the first steps are not timed'),
-    ("[untrained(s) for s in seeds]", "[untrained(cfg.run.seed) for s in seeds]", 'an untrained encoder per seed'),
-    ('if path.exists():', 'if False:', 'an interrupted comparison goes on'),
-    ("cell_text(r, 'knn200', 100, 1)", "cell_text(r, 'knn10', 100, 1)", 'the columns of the table'),
+OF_COMPARE = 'tests/test_compare_exact.py'
+COMPARE = [
+    *of('compare_config.py', OF_COMPARE,
+    ("| own | {'seed': seed})", "| own | {'seed': cfg.train.run.seed})", 'seeds differ')),
+    *of('summary.py', OF_COMPARE,
+    ("statistics.stdev(there)", "statistics.pstdev(there)", 's.d. of a sample'),
+    ("statistics.fmean(there)", "statistics.median(there)", 'the mean over seeds'),
+    ("mark == '1' for mark", "mark != '1' for mark", 'which images are right'),
+    ("p * (1 - p) / images", "p * (1 - p)", 'the binomial error'),
+    ("statistics.median(ratios) - 1", "statistics.median(ratios)", 'overhead is beyond the reference'),
+    ("return right.expand(seeds, -1)", "return right[:1].expand(seeds, -1)", 'every seed counts')),
+    *of('several_runs.py', OF_COMPARE,
+    ("return {name: of_run[warm_up:]", "return {name: of_run", 'the first steps are not timed')),
+    *of('compare.py', OF_COMPARE,
+    ("untrained_scores(run)", "untrained_scores(cell_config(cfg, reference, 0))", 'an untrained encoder per seed'),
+    ("if path.exists():", "if False:", 'an interrupted comparison goes on'),
+    ("labelled(split_images(cfg)[0])", "split_images(cfg)[0]", 'the probe of the pixels sees labelled images only'),
+    ("'raw pixels': [", "'pixels': [", 'the row of raw pixels'),
+    ("run.get('seconds', 0) for run in runs)", "run.get('seconds', 0) for run in runs[:1])", 'the seconds of all runs')),
+    *of('table.py', OF_COMPARE,
+    ("cell_text(row, 'knn200', 100, 1)", "cell_text(row, 'knn10', 100, 1)", 'the columns of the table')),
+    *of('significance.py', OF_COMPARE,
     ("return 'better' if difference > 0 else 'worse'", "return 'worse' if difference > 0 else 'better'", 'the verdict'),
     ("d = ours.double() - reference.double()", "d = reference.double() - ours.double()", 'the sign of a difference'),
-    ('highest = max(highest, min(1.0, p[i] * (len(p) - rank)))', 'highest = max(highest, min(1.0, p[i]))', 'verdicts of several rows'),
-    ("highest = max(highest, min(", "highest = (min(", 'raised p values stay in order'),
-    ('LEVEL = 0.05  # of tables of equals, at most so many call anything better or worse', 'LEVEL = 0.12  # of tables of equals, at most so many call anything better or worse', "'better' at 1.5 standard errors"),
-    ("stdtrit(max(df, 1)", "stdtrit(1e6*max(df, 1)", 'few seeds know their error badly'),
-    ("return right.expand(seeds, -1)", "return right[:1].expand(seeds, -1)", 'every seed counts'),
-    ("(labelled(split_images(cfg)[0])", "(split_images(cfg)[0]", 'the probe of the pixels sees labelled images only'),
-    ("'raw pixels': [", "'pixels': [", 'the row of raw pixels'),
-    ("r.get('seconds', 0) for runs in cells.values() for r in runs", "r.get('seconds', 0) for runs in cells.values() for r in runs[:1]", 'the seconds of all runs'))
+    ("min(1.0, p[i] * (len(p) - rank))", "min(1.0, p[i])", 'verdicts of several rows'),
+    ("highest = max(highest, paid)", "highest = paid", 'raised p values stay in order'),
+    ("LEVEL = 0.05", "LEVEL = 0.12", "'better' at 1.5 standard errors"),
+    ("max(n - 1, 1)", "1e6 * max(n - 1, 1)", 'few seeds know their error badly'))]
 
-SWEEP = of('sweep.py', 'tests/test_sweep_exact.py',
-    ("fields = grid.base | fields | varied", "fields = fields | grid.base | varied", "a cell's own fields win"),
-    (('            runs = [\n'
-            "                TrainConfig.of(fields | {'seed': s})\n"
-            '                for s in range(grid.seed, grid.seed + seeds)\n'
-            '            ]'), "            runs = [TrainConfig.of(fields | {'seed': s}) for s in range(seeds)]", 'the first seed'),
+OF_SWEEP = 'tests/test_sweep_exact.py'
+SWEEP = [
+    *of('grid.py', OF_SWEEP,
+    ("grid.base | fields | varied", "fields | grid.base | varied", "a cell's own fields win"),
+    ("range(grid.seed, grid.seed + seeds)", "range(seeds)", 'the first seed'),
     ("key=lambda run: run[1].run.seed", "key=lambda run: run[0]", 'seed by seed'),
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
     ("sort_keys=True", "sort_keys=False", 'lines of releases before are found'),
-    (("        ('log_every',)\n"
-            "        if cfg.data.dataset == 'imagefolder'\n"
-            "        else ('log_every', 'data_root')"), "        ('log_every',) if cfg.data.dataset == 'imagefolder' else ('log_every',)", 'the same images elsewhere are the same run'),
-    (("        ('log_every',)\n"
-            "        if cfg.data.dataset == 'imagefolder'\n"
-            "        else ('log_every', 'data_root')"), "        ('log_every', 'data_root') if True else ('log_every', 'data_root')", 'another folder is another run'),
-    ("if k != 'correct'", '', 'lines stay short'),
+    ("irrelevant.append('data_root')", "pass", 'the same images elsewhere are the same run'),
+    ("if cfg.data.dataset != 'imagefolder':", "if True:", 'another folder is another run'),
+    ("        if name != 'correct':", "        if True:", 'lines stay short'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'what was scored'),
-    ("'failed',", '', 'failed runs'),
-    ("if l.endswith('}\\n')]", "]", 'a line cut off by a crash'),
-    (('        result = {\n'
-            "            'failed': str(e).split(';')[0]\n"
-            '        }  # the rest names a folder of this machine'), "        result = {'failed': str(e)}  # the rest names a folder of this machine", "no folder of this machine in the results"),
-    ('os.fsync(f.fileno())', '', 'a power cut loses no line'),
-    ('sum(a[s] - b[s] for s in seeds) / len(seeds),', 'sum(b[s] - a[s] for s in seeds) / len(seeds),', 'the sign of a difference'),
+    ("*('failed', ", "*(", 'failed runs'),
+    ("require('seed' not in fields,", "require(True,", 'seed as a field of a cell')),
+    *of('sweep.py', OF_SWEEP,
+    ("if text.endswith('}\\n')]", "]", 'a line cut off by a crash'),
+    ("str(e).split(';')[0]", "str(e)", "no folder of this machine in the results"),
+    ("            os.fsync(file.fileno())\n", "", 'a power cut loses no line'),
+    ("sum(x - y for x, y", "sum(y - x for x, y", 'the sign of a difference'),
     ("stats.ttest_rel(", "stats.ttest_ind(", 'seeds are paired'),
-    ("test.confidence_interval(confidence)", "test.confidence_interval()", 'the confidence that was asked'),
-    ("require(len(seeds) > 1", "require(len(seeds) > 0", 'one seed has no interval'),
-    (('        require(\n'
-            "            'seed' not in fields,\n"
-            "            f'field of {name!r}',\n"
-            "            'one of TrainConfig, seed excepted',\n"
-            "            'seed',\n"
-            '        )'), "        require(True, f'field of {name!r}', 'one of TrainConfig, seed excepted', 'seed')", 'seed as a field of a cell'))
+    (".confidence_interval(confidence)", ".confidence_interval()", 'the confidence that was asked'),
+    ("require(len(seeds) > 1", "require(len(seeds) > 0", 'one seed has no interval'))]
 
 MUTANTS = [*UNCERTAINTY, *REPRESENTATIVENESS, *HARD_NEGATIVES, *LOSSES, *STATISTICS,
            *CONTRAST, *BLOCKS, *UNREMIX, *QUEUE, *GATHER, *SELECTION, *MODELS,
