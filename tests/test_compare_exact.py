@@ -15,7 +15,7 @@ from unremix.compare import compare, remember, run_cells
 from unremix.compare_config import CompareConfig, cell_config
 from unremix.several_runs import time_steps
 from unremix.significance import both_errors, chance, holm, paired_difference, rejudged, verdict
-from unremix.summary import spread, summarize
+from unremix.rows import spread, summarize
 from unremix.table import align_columns, cell_text, difference_text, draw, table
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from unremix.significance import LEVEL, both_errors, chance, holm, paired_difference, verdict
-from unremix.summary import summarize
+from unremix.rows import summarize
 
 
 def cell(*correct): return [{'scores': {'linear': c.count('1')/len(c), 'correct': c}} for c in correct]

@@ -232,7 +232,7 @@ def compare_command(args:list[str])->CompareCommand:
     args, knobs = row_knobs(with_equals_apart(args))
     config = CompareConfig.of(preset_fields(args))
     shared = SharedConfig(**{f: getattr(config.train, f) for f in TrainConfig.__dataclass_fields__})
-    rows = RowsConfig(**config.own_fields() | {'train': shared, 'reference': None})
+    rows = RowsConfig(**config.own_fields() | {'train': shared, 'reference': None, 'workers': None})
     command = parse(CompareCommand, args, 'unremix compare', config=rows)
     return dataclasses.replace(command, config=command.config.but(knobs))
 
