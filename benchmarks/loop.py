@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from unremix.arguments import require
-from unremix.compare import CompareConfig, cell_config
+from unremix.compare_config import cell_config, CompareConfig
 from unremix.image_sets import Images
 from unremix.run_parts import resolve, Run, set_up
 from unremix.steps import epoch_steps

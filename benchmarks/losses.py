@@ -75,7 +75,7 @@ def measure_loss(name: str, cfg: BenchConfig) -> dict[str, float]:
 def measure_step(name: str, cfg: BenchConfig) -> dict[str, float]:
     "Seconds per training step of `unremix compare`'s configuration."
     # a process that measures a loss does not load them
-    from unremix.compare import CompareConfig, cell_config
+    from unremix.compare_config import cell_config, CompareConfig
     from unremix.run_parts import resolve, set_up
     from unremix.steps import epoch_steps
 

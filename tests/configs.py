@@ -1,5 +1,5 @@
 "Configurations from keywords, as the tests write them."
-from unremix.compare import CompareConfig
+from unremix.compare_config import CompareConfig
 from unremix.config import TrainConfig
 
 

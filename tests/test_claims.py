@@ -12,7 +12,7 @@ from unremix.config_groups import GROUPS, ScheduleConfig
 from unremix.registry import known
 from benchmarks import loop, losses, scale
 from unremix import cli, commands
-from unremix.compare import CompareConfig
+from unremix.compare_config import CompareConfig
 from unremix.data import DATASETS
 
 from unremix.uncertainty import UNCERTAINTIES

@@ -7,7 +7,8 @@ import torch
 from configs import comparison
 from unremix import compare as module
 from unremix.cli import main
-from unremix.compare import compare, paired_difference, verdict
+from unremix.compare import compare
+from unremix.significance import paired_difference, verdict
 
 CFG = comparison(limit=96, batch_size=32, epochs=1, log_every=1, seeds=2, strategies=('simclr', 'hcl'), timed_steps=1, precision='32-true')
 

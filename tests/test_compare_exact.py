@@ -8,11 +8,15 @@ from scipy import stats
 from torch.testing import assert_close
 
 from configs import comparison
-from unremix import compare as module
+from unremix import compare as module, several_runs
 from unremix.cli import main
 from unremix.registry import known
-from unremix.compare import (CompareConfig, align_columns, both_errors, cell_config, cell_text, chance, compare, difference_text,
-                             draw, holm, paired_difference, rejudged, remember, run_cells, spread, summarize, table, time_steps, verdict)
+from unremix.compare import compare, remember, run_cells
+from unremix.compare_config import CompareConfig, cell_config
+from unremix.several_runs import time_steps
+from unremix.significance import both_errors, chance, holm, paired_difference, rejudged, verdict
+from unremix.rows import spread, summarize
+from unremix.table import align_columns, cell_text, difference_text, draw, table
 
 
 def cell(*correct, **scores):
@@ -217,9 +221,9 @@ def test_steps_are_timed_in_turns(monkeypatch):
     asked = []
     def steps(run, epoch): asked.append((run, epoch)); yield from [(0, torch.zeros(()), {})]*2
     clock = itertools.count()
-    monkeypatch.setattr(module, 'set_up', lambda cfg: cfg.strategy)
-    monkeypatch.setattr(module, 'epoch_steps', steps)
-    monkeypatch.setattr(module.time, 'perf_counter', lambda: float(next(clock)))
+    monkeypatch.setattr(several_runs, 'set_up', lambda cfg: cfg.strategy)
+    monkeypatch.setattr(several_runs, 'epoch_steps', steps)
+    monkeypatch.setattr(several_runs.time, 'perf_counter', lambda: float(next(clock)))
     configs = {s: cell_config(CFG, s, 0) for s in CFG.strategies}
     assert time_steps(configs, 3, warm_up=1) == {'simclr': [1.]*3, 'hcl': [1.]*3}
     assert asked == [('simclr', 0), ('hcl', 0), ('simclr', 1), ('hcl', 1)] and time_steps(configs, 0) == {}

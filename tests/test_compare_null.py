@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from unremix.compare import LEVEL, both_errors, chance, holm, paired_difference, summarize, verdict
+from unremix.significance import LEVEL, both_errors, chance, holm, paired_difference, verdict
+from unremix.rows import summarize
 
 
 def cell(*correct): return [{'scores': {'linear': c.count('1')/len(c), 'correct': c}} for c in correct]

@@ -8,14 +8,17 @@ from PIL import Image
 from configs import comparison, run_of
 from unremix import own_images
 from unremix.cli import main
-from unremix.compare import CompareConfig, compare
+from unremix.compare import compare
+from unremix.compare_config import CompareConfig
 from unremix.data import hold_out, labelled, load_dataset
 from unremix.image_files import DatasetMissing
 from unremix.own_images import ImageFiles
 from unremix.evaluate import evaluate
+from unremix.run_folder import look, split_images
 from unremix.image_folder import Part
 from unremix.image_parts import hold_out_files, survey
-from unremix.sweep import Grid, sweep
+from unremix.grid import Grid
+from unremix.sweep import sweep
 from unremix.train import train
 
 SHADES = {'cat': 40, 'dog': 200}

@@ -11,11 +11,13 @@ from configs import comparison, run_of
 from unremix.config_groups import HOME, RENAMED
 from unremix.registry import known
 from unremix import evaluate as scores
-from unremix.compare import CompareConfig, compare
+from unremix.compare import compare
+from unremix.compare_config import CompareConfig
 from unremix.data import load_dataset
 from unremix.devices import auto_precision
 from unremix.run_parts import require_device
-from unremix.sweep import Grid, runs_of, sweep
+from unremix.grid import Grid, runs_of
+from unremix.sweep import sweep
 from unremix.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +185,7 @@ def test_without_resource():
         from pathlib import Path
         import unremix.cli, benchmarks.command
         from unremix.train import train
-        from unremix.sweep import line_of
+        from unremix.grid import line_of
         from unremix.config import TrainConfig
         cfg = TrainConfig.of(dict(limit=32, batch_size=16, epochs=1, warmup_epochs=0., accelerator='cpu', precision='32-true'))
         result = train(cfg, Path(tempfile.mkdtemp())/'run', progress=False)

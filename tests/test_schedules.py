@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from configs import comparison, run_of
 from unremix.cli import main, strategy_rows
-from unremix.compare import cell_config
+from unremix.compare_config import cell_config
 from unremix.config import TrainConfig, assign, criterion_of, read
 from unremix.learned_temperature import LearnedTemperature
 from unremix.hard_negatives import Uniform

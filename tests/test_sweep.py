@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from unremix.cli import main
-from unremix.sweep import read_grid, read_lines, run_key, runs_of, sweep
+from unremix.grid import read_grid, run_key, runs_of
+from unremix.sweep import read_lines, sweep
 
 
 ROOT = Path(__file__).resolve().parents[1]

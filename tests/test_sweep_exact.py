@@ -8,8 +8,9 @@ from configs import run_of
 from unremix.config import TrainConfig
 from unremix import sweep as module
 from unremix.cli import main, sweep_text
-from unremix.sweep import (Grid, by_cell, finish_run, is_of, limited, line_of, paired, read_grid, read_lines, remaining,
-                           results_of, run_key, runs_of, sweep)
+from unremix.grid import Grid, is_of, line_of, read_grid, remaining, run_key, runs_of
+from unremix.several_runs import limited
+from unremix.sweep import by_cell, finish_run, paired, read_lines, results_of, sweep
 from unremix.config_groups import PRECISIONS
 from unremix.run_parts import resolve
 

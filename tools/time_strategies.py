@@ -7,7 +7,7 @@ One json line per batch size and strategy: median step, median over turns of the
 import json, platform, statistics, sys
 
 import torch
-from unremix.compare import time_steps
+from unremix.several_runs import time_steps
 from unremix.config import TrainConfig
 from unremix.run_parts import resolve
 from unremix.train import code_version

@@ -28,12 +28,14 @@ from unremix.commands import (
     compare_command,
     train_command,
 )
-from .compare import align_columns, compare, resolve_rows, table
+from .compare import compare, resolve_rows
+from .table import align_columns, table
 from .evaluate import evaluate, score
 from .parsing import parse
 from .registry import known
 from .run_folder import check_folder
-from .sweep import by_cell, read_grid, sweep
+from .grid import read_grid
+from .sweep import by_cell, sweep
 from .run_parts import resolve
 from .train import train
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from .compare import CompareConfig, is_of_rows
+from .compare_config import CompareConfig, is_of_rows
 from .config import TrainConfig
 from .config_fields import check_field
 from .config_groups import HOME, ScheduleConfig

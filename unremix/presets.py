@@ -9,7 +9,7 @@ __all__ = ['QUICK', 'PRESETS', 'OF_COMPARE', 'preset_names', 'preset_fields']
 from typing import Any
 
 from .arguments import require
-from .compare import CompareConfig
+from .compare_config import CompareConfig
 
 # %% ../nbs/library/53_presets.ipynb #81b1c173
 QUICK: dict[str, Any] = {
