@@ -1,4 +1,4 @@
-"Every notebook is a test, and so is all that is made from them. One page: `pytest -k 42_data`."
+"Every notebook is a test, and so is all that is made from them. One page: `pytest -k 57_data`."
 from pathlib import Path
 
 import pytest

@@ -21,12 +21,13 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Start': ['which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
-    'Losses': ['library/1*', 'library/34_*', 'library/35_*', 'library/36_*'],
-    'Weightings': ['library/2*', 'library/39_*', 'library/7*'],
-    'Scale': [f'library/{page}_*' for page in (30, 31, 32, 37)],
-    'Training': ['library/0[7-9]_*', 'library/3[89]_*', 'library/4[1-3]_*', 'library/0[4-6]_*', 'library/4[4-9]_*',
-                 'library/5*', 'library/6*'],
-    'Plumbing': ['library/0[0-3]_*', 'library/33_*', 'library/40_*', 'names'],
+    'Losses': ['library/1*', 'library/38_*', 'library/39_*', 'library/40_*'],
+    'Weightings': ['library/2*', 'library/41_*', 'library/43_*'],
+    'Scale': ['library/3[0-4]_*', 'library/44_*'],
+    'Images': ['library/5[0-46-8]_*'],
+    'Training': ['library/6*'],
+    'Comparing': ['library/7*', 'library/42_*', 'library/8*', 'library/9*'],
+    'Plumbing': ['library/0*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 
