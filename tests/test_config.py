@@ -276,7 +276,7 @@ def test_every_schedule_counts(words):
 
 def test_two_ways_to_one_comparison():
     by_option = compare_command(['--strategies', 'simclr', 'unremix', '--mix', '0', '1', '0', '--pool', 'linear', '--no-detach'])
-    assert by_option.config == comparison(strategies=('simclr', 'unremix'), mix=(0, 1, 0), pool='linear', detach=False)
+    assert by_option.config == comparison(strategies=('simclr', 'unremix'), mix=(0, 1, 0), pool='linear', detach=False, workers=None)
 
 
 def test_help_is_of_the_strategy(capsys):

@@ -123,7 +123,7 @@ def usual_workers(
     most = min(runs, torch.get_num_threads())
     free = free_memory()
     if free is not None:
-        most = min(most, free // (OF_A_WORKER + images))
+        most = min(most, int(free) // (OF_A_WORKER + images))
     return max(most, 1)
 
 # %% ../nbs/library/73_several_runs.ipynb #fcdfc783
