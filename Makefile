@@ -34,7 +34,7 @@ $(STAMP): $(PACKAGE)
 run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')
 	$(BIN)/unremix compare --out $(OUT) $(ARGS)
 
-test: $(STAMP) ## run every notebook and test (ARGS='-k 42_data')
+test: $(STAMP) ## run every notebook and test (ARGS='-k 57_data')
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 lowest: ## the fast tests with the lowest versions that settings.ini promises, in .venv-lowest
@@ -66,7 +66,7 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 bench: $(PACKAGE) ## time and memory of the losses; leave the machine alone meanwhile (ARGS='scale --quick')
 	$(BIN)/python -m benchmarks $(ARGS)
 
-prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/library/42_data.ipynb' for some), clean, README
+prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/library/57_data.ipynb' for some), clean, README
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/run_notebooks.py $(NB)
 	$(BIN)/nbdev_clean

@@ -1,5 +1,5 @@
 """Time and memory of the losses and of the training loop.
 
 `python -m benchmarks` measures, from the folder that holds this one; see
-nbs/library/60_bench.ipynb and 61_scale.ipynb. The wheel of the library leaves it out.
+nbs/library/90_bench.ipynb and 91_scale.ipynb. The wheel of the library leaves it out.
 """

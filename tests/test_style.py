@@ -130,6 +130,20 @@ def imports_of(path):
     return found
 
 
+IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then their form
+
+
+def test_pages_are_numbered_as_they_import():
+    names = [page.stem.split('_', 1) for page in (NBS / 'library').glob('*.ipynb')]
+    number = {name: int(digits) for digits, name in names}
+    late = set()
+    for path in modules():
+        for name in imports_of(path) & number.keys():
+            if path.stem in number and number[name] > number[path.stem]:
+                late.add((path.stem, name))
+    assert late == IDEA_FIRST
+
+
 def test_imports_have_no_circle():
     files = (ROOT / 'unremix').glob('[a-z]*.py')
     graph = {path.stem: imports_of(path) for path in files}

@@ -217,7 +217,7 @@ def compare_command(args: list[str]) -> CompareCommand:
     names = TrainConfig.__dataclass_fields__
     shared = SharedConfig(**{name: getattr(config.train, name) for name in names})
     own = config.own_fields() | {'train': shared, 'reference': None}
-    default = CompareCommand(RowsConfig(**own))
+    default = CompareCommand(RowsConfig(**own | {'workers': None}))
     command = parse(CompareCommand, args, 'unremix compare', default)
     config_of_rows: Any = command.config.but(knobs)  # a `CompareConfig`
     return dataclasses.replace(command, config=config_of_rows)
