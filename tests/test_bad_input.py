@@ -11,15 +11,15 @@ import torch
 from benchmarks.losses import BenchConfig
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.rules import OutsideBatch, views
 from unremix.data import load_dataset
-from unremix.image_files import DatasetMissing
-from unremix.views import Augment
-from unremix.hard_negatives import HCL, uniform
-from unremix.info_nce import InfoNCE
 from unremix.encoders import ProjectionHead, make_encoder
-from unremix.queue import KeyQueue
+from unremix.hard_negatives import HCL, uniform
+from unremix.image_files import DatasetMissing
+from unremix.info_nce import InfoNCE
 from unremix.knobs import Knobs
+from unremix.queue import KeyQueue
+from unremix.rules import OutsideBatch, views
+from unremix.views import Augment
 
 z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 y = torch.arange(4)

@@ -11,8 +11,7 @@ from test_weightings import LOSSES, tau_plus, third_view, views
 from unremix import ContrastiveLoss, LearnedTemperature, NTXentLoss, UnReMixLoss
 from unremix.hard_negatives import HCL, log_share, mean_one
 from unremix.queue import KeyQueue
-from unremix.rules import across, supervised
-from unremix.rules import views as usual
+from unremix.rules import across, supervised, views as usual
 from unremix.synthesis import MoCHi
 
 ATTACHED = dict(detach_weights=False)

@@ -10,12 +10,13 @@ from torch.testing import assert_close
 from configs import comparison
 from unremix import compare as module, several_runs
 from unremix.cli import main
-from unremix.registry import known
 from unremix.compare import compare, remember, run_cells
 from unremix.compare_config import CompareConfig, cell_config
-from unremix.several_runs import time_steps
-from unremix.significance import both_errors, chance, holm, paired_difference, rejudged, verdict
+from unremix.registry import known
 from unremix.rows import spread, summarize
+from unremix.several_runs import time_steps
+from unremix.significance import both_errors, chance, holm, paired_difference, rejudged
+from unremix.significance import verdict
 from unremix.table import align_columns, cell_text, difference_text, draw, table
 
 

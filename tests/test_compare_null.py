@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from unremix.significance import LEVEL, both_errors, chance, holm, paired_difference, verdict
 from unremix.rows import summarize
+from unremix.significance import LEVEL, both_errors, chance, holm, paired_difference
+from unremix.significance import verdict
 
 
 def cell(*correct): return [{'scores': {'linear': c.count('1')/len(c), 'correct': c}} for c in correct]

@@ -19,18 +19,18 @@ from torch.testing import assert_close
 from configs import comparison, run_of
 from unremix.cli import main
 from unremix.commands import RowsConfig, compare_command, train_command
-from unremix.compare_config import cell_config, CompareConfig
-from unremix.table import reference_of, table
-from unremix.config import criterion_of, read, TrainConfig
+from unremix.compare_config import CompareConfig, cell_config
+from unremix.config import TrainConfig, criterion_of, read
 from unremix.config_fields import flat
 from unremix.config_groups import GROUPS, HOME
 from unremix.evaluate import load_run
+from unremix.grid import is_of, read_grid, run_key, runs_of
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.registry import STRATEGIES, Strategy, find, from_text, known, strategy
 from unremix.safe_files import read_json
-from unremix.grid import is_of, read_grid, run_key, runs_of
 from unremix.sweep import read_lines
+from unremix.table import reference_of, table
 from unremix.train import train
 from unremix.unremix import UnReMix
 

@@ -12,11 +12,13 @@ from PIL import Image
 from torch.testing import assert_close
 from configs import run_of
 from unremix import data, image_sets
-from unremix.data import choose, describe, hold_out, labelled, load_dataset, resize, why_unscored
+from unremix.data import choose, describe, hold_out, labelled, load_dataset, resize
+from unremix.data import why_unscored
 from unremix.evaluate import test_images as images_to_score
-from unremix.run_folder import scored_images, split_images
 from unremix.image_files import read_square
-from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class, read_idx, to_images
+from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class
+from unremix.image_sets import read_idx, to_images
+from unremix.run_folder import scored_images, split_images
 from unremix.views import COLOUR, RECIPES, Augment, Recipe, augmentations, two_views
 
 def images(x, y=None, name='cifar10'):

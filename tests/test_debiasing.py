@@ -15,8 +15,8 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMix, UnReMixLoss
-from unremix.contrast import compare
 from unremix.composition import averages_one
+from unremix.contrast import compare
 from unremix.embeddings import from_views
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE

@@ -11,13 +11,13 @@ from unremix.cli import main
 from unremix.compare import compare
 from unremix.compare_config import CompareConfig
 from unremix.data import hold_out, labelled, load_dataset
-from unremix.image_files import DatasetMissing
-from unremix.own_images import ImageFiles
 from unremix.evaluate import evaluate
-from unremix.run_folder import look, split_images
+from unremix.grid import Grid
+from unremix.image_files import DatasetMissing
 from unremix.image_folder import Part
 from unremix.image_parts import hold_out_files, survey
-from unremix.grid import Grid
+from unremix.own_images import ImageFiles
+from unremix.run_folder import look, split_images
 from unremix.sweep import sweep
 from unremix.train import train
 

@@ -11,12 +11,12 @@ import torch
 from torch.testing import assert_close
 
 from unremix import HCLLoss, NTXentLoss, UnReMixLoss
+from unremix.contrast import compare
+from unremix.controls import OracleLoss
 from unremix.embeddings import EMPTY, MEMORY, embed, from_views, stack
+from unremix.queue import KeyQueue, slots_of
 from unremix.rules import Filled, OutsideBatch, Without, across, equal, supervised
 from unremix.rules import views
-from unremix.contrast import compare
-from unremix.queue import KeyQueue, slots_of
-from unremix.controls import OracleLoss
 
 WHOLE = [
     torch.bool,

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from unremix.data import load_dataset
-from unremix.image_files import DatasetMissing
+from unremix.image_files import DatasetMissing, read_square
 from unremix.image_parts import tell
 from unremix.own_images import ImageFiles
-from unremix.image_files import read_square
 
 SIZE = 12
 FORMATS = 'PNG', 'TIFF', 'JPEG', 'WEBP', 'GIF', 'PPM', 'BMP', 'TGA', 'JPEG2000', 'AVIF', 'ICO', 'PCX', 'SGI', 'QOI', 'ICNS', 'IM', 'DDS'

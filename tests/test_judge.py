@@ -8,9 +8,9 @@ import pytest
 from judge_encoders import encoders, judge
 from torch.testing import assert_close
 from configs import run_of
+from unremix.normalizers import standard_score
 from unremix.run_parts import set_up
 from unremix.selection import MEASURES
-from unremix.normalizers import standard_score
 
 
 def small_run():

@@ -15,16 +15,16 @@ from torch import nn
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMixLoss
-from unremix.contrast import compare
 from unremix.arguments import short
+from unremix.contrast import compare
 from unremix.embeddings import from_views, unit_norm
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, debias, decoupled
+from unremix.normalizers import NORMALIZERS
 from unremix.queue import KeyQueue
 from unremix.rules import supervised, views
 from unremix.statistics import means, statistics
 from unremix.uncertainty import UNCERTAINTIES
-from unremix.normalizers import NORMALIZERS
 
 b, d, f = 6, 8, 5
 

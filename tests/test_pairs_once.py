@@ -11,12 +11,12 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentLoss
 from unremix import UnReMixLoss, pairs_in_a_loss
-from unremix.rules import OutsideBatch, across, supervised, views
-from unremix.learned_temperature import LearnedTemperature
-from unremix.selection import Placebo
 from unremix.hard_negatives import HCL, Uniform, uniform
 from unremix.info_nce import InfoNCE, decoupled
+from unremix.learned_temperature import LearnedTemperature
 from unremix.queue import KeyQueue
+from unremix.rules import OutsideBatch, across, supervised, views
+from unremix.selection import Placebo
 from unremix.unremix import UnReMix
 
 LOSSES = {

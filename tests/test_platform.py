@@ -15,8 +15,8 @@ from unremix.compare import compare
 from unremix.compare_config import CompareConfig
 from unremix.data import load_dataset
 from unremix.devices import auto_precision
-from unremix.run_parts import require_device
 from unremix.grid import Grid, runs_of
+from unremix.run_parts import require_device
 from unremix.sweep import sweep
 from unremix.train import train
 

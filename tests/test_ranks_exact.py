@@ -14,8 +14,8 @@ from unremix import NTXentLoss, OutsideBatch, UnReMixLoss, Without
 from unremix.contrast import Comparison, compare, prepared_for
 from unremix.embeddings import EMPTY, IDS, MEMORY, UNKNOWN, Embeddings, embed
 from unremix.embeddings import from_views, places, stack
-from unremix.gather import Shared, all_gather, all_sum, gather_cost, gathered
-from unremix.gather import in_order, rank_and_size, require_alike, warn_alone
+from unremix.gather import Shared, all_gather, all_sum, gather_cost, gathered, in_order
+from unremix.gather import rank_and_size, require_alike, warn_alone
 from unremix.queue import slots_of
 from unremix.rules import views
 

@@ -9,8 +9,8 @@ from configs import comparison, run_of
 from unremix.cli import main, strategy_rows
 from unremix.compare_config import cell_config
 from unremix.config import TrainConfig, assign, criterion_of, read
-from unremix.learned_temperature import LearnedTemperature
 from unremix.hard_negatives import Uniform
+from unremix.learned_temperature import LearnedTemperature
 from unremix.losses import DebiasedNTXentLoss, NTXentLoss
 from unremix.registry import STRATEGIES, Strategy, known
 from unremix.run_parts import set_up

@@ -13,8 +13,7 @@ from seam.unremix_weights import UnReMix
 
 from unremix import embeddings, rules
 from unremix.info_nce import InfoNCE
-from unremix.queue import NO_ID
-from unremix.queue import QUEUE_IDS as IDS
+from unremix.queue import NO_ID, QUEUE_IDS as IDS
 
 FROZEN = json.loads(frozen.FILE.read_text())
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 from unremix import tiles
+from unremix.choosing import keep_top
 from unremix.companions import with_extras
 from unremix.contrast import compare
 from unremix.contrastive_loss import ContrastiveLoss
@@ -17,6 +18,7 @@ from unremix.embeddings import embed, from_views, places, stack, unit_norm
 from unremix.gradient_norm import hidden_square
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE, log_sum
+from unremix.knobs import Knobs
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.pseudo_task import pseudo_logits, pseudo_task
 from unremix.queue import KeyQueue
@@ -25,8 +27,6 @@ from unremix.row_sums import row_sums
 from unremix.rules import OutsideBatch, Without, views
 from unremix.statistics import heaviest, means, over
 from unremix.uncertainty import prepare_uncertainty, uncertainty
-from unremix.choosing import keep_top
-from unremix.knobs import Knobs
 from unremix.unremix import UnReMix
 
 B, D, T = 4, 3, 0.4

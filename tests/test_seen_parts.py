@@ -13,18 +13,17 @@ from torch import nn
 from torch.testing import assert_close
 from unremix import call, gather, selection
 from unremix import queue as queues
-from unremix.rules import OutsideBatch, Without
-from unremix.rules import views as other_views
 from unremix.contrast import compare
 from unremix.embeddings import embed, from_views, places, stack
-from unremix.uncertainty import Indicator
+from unremix.encoders import Model, ProjectionHead, Residual, conv, make_encoder
 from unremix.gradient_norm import hidden_square
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE
-from unremix.losses import HCLLoss, NTXentLoss, UnReMixLoss
-from unremix.encoders import Model, ProjectionHead, Residual, conv, make_encoder
-from unremix.queue import KeyQueue, follow, slots_of
 from unremix.knobs import Knobs
+from unremix.losses import HCLLoss, NTXentLoss, UnReMixLoss
+from unremix.queue import KeyQueue, follow, slots_of
+from unremix.rules import OutsideBatch, Without, views as other_views
+from unremix.uncertainty import Indicator
 from unremix.unremix import UnReMix, mixture
 
 

@@ -13,14 +13,15 @@ from unremix.config import criterion_of, read
 from unremix.config_groups import OPTIMIZERS, RENAMED
 from unremix.contrastive_loss import ContrastiveLoss
 from unremix.data import load_dataset
-from unremix.image_sets import Images
 from unremix.devices import FirstBad
+from unremix.image_sets import Images
 from unremix.info_nce import InfoNCE
 from unremix.losses import HCLLoss, NTXentLoss
 from unremix.run_folder import split_images
 from unremix.run_parts import make_criterion, make_model, set_up
 from unremix.selection import Placebo
-from unremix.steps import assign_schedules, epoch_steps, lr_at, order_of, scheduled, share_of
+from unremix.steps import assign_schedules, epoch_steps, lr_at, order_of, scheduled
+from unremix.steps import share_of
 
 SMALL = dict(limit=40, batch_size=8, epochs=2, precision='32-true', head_hidden=6, head_out=4, accelerator='cpu', channels_last=False, log_every=1, seed=3)
 

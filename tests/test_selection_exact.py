@@ -15,12 +15,12 @@ from unremix.contrastive_loss import ContrastiveLoss
 from unremix.embeddings import embed, from_views, stack
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
 from unremix.info_nce import InfoNCE
+from unremix.knobs import Knobs
 from unremix.representativeness import representativeness
 from unremix.rules import Without, views
-from unremix.selection import MEASURES, Placebo, Yardstick, hardness_and_mass
-from unremix.selection import knowledge, rank_profile, shares, swap_candidates, tilt
+from unremix.selection import MEASURES, Placebo, Yardstick, hardness_and_mass, knowledge
+from unremix.selection import rank_profile, shares, swap_candidates, tilt
 from unremix.uncertainty import Indicator, uncertainty
-from unremix.knobs import Knobs
 from unremix.unremix import UnReMix, mixture
 
 NEAR, OWN = [0.8, 0.4, -0.2], torch.tensor([False, False, True, False, False])

@@ -16,12 +16,12 @@ from configs import run_of
 import unremix.train
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTemperature
 from unremix import NTXentLoss, UnReMixLoss
-from unremix.rules import OutsideBatch, supervised, views
+from unremix.contrastive_loss import ContrastiveLoss
+from unremix.controls import OracleLoss, PlaceboOfUncertainty
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import decoupled
 from unremix.queue import KeyQueue
-from unremix.contrastive_loss import ContrastiveLoss
-from unremix.controls import OracleLoss, PlaceboOfUncertainty
+from unremix.rules import OutsideBatch, supervised, views
 
 LOSSES = dict(
     ntxent=NTXentLoss,

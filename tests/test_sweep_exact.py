@@ -8,11 +8,11 @@ from configs import run_of
 from unremix.config import TrainConfig
 from unremix import sweep as module
 from unremix.cli import main, sweep_text
+from unremix.config_groups import PRECISIONS
 from unremix.grid import Grid, is_of, line_of, read_grid, remaining, run_key, runs_of
+from unremix.run_parts import resolve
 from unremix.several_runs import limited
 from unremix.sweep import by_cell, finish_run, paired, read_lines, results_of, sweep
-from unremix.config_groups import PRECISIONS
-from unremix.run_parts import resolve
 
 PLAIN = {'strategy': 'simclr'}
 GRID = Grid('x', {'a': PLAIN, 'b': {'strategy': 'hcl', 'seeds': 1}}, {'limit': 64, 'batch_size': 16}, seeds=2, seed=5)

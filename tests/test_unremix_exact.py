@@ -13,14 +13,14 @@ import torch
 from torch.testing import assert_close
 
 from unremix import NTXentLoss, UnReMixLoss
+from unremix.choosing import keep_sample, keep_top
 from unremix.contrast import compare
 from unremix.embeddings import embed, from_views, stack
 from unremix.gradient_norm import gradient_norm
-from unremix.rules import views
-from unremix.uncertainty import Indicator
-from unremix.choosing import keep_sample, keep_top
 from unremix.knobs import Knobs
 from unremix.normalizers import by_range, by_sum
+from unremix.rules import views
+from unremix.uncertainty import Indicator
 from unremix.unremix import mixture
 
 BARS = dict(sum=by_sum, minmax=by_range)

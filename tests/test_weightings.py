@@ -17,15 +17,14 @@ from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, LearnedTempera
 from unremix import NTXentLoss, UnReMixLoss
 from unremix import contrast, embeddings, rules
 from unremix import registry
-from unremix.rules import OutsideBatch, across, supervised
-from unremix.contrast import part, prepared_for, with_prepared
-from unremix.uncertainty import UNCERTAINTIES
 from unremix.composition import prepared_by
-from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one
-from unremix.hard_negatives import uniform
+from unremix.contrast import part, prepared_for, with_prepared
+from unremix.hard_negatives import HCL, Debiased, Uniform, log_share, mean_one, uniform
 from unremix.info_nce import InfoNCE, decoupled
-from unremix.queue import KeyQueue
 from unremix.normalizers import NORMALIZERS
+from unremix.queue import KeyQueue
+from unremix.rules import OutsideBatch, across, supervised
+from unremix.uncertainty import UNCERTAINTIES
 from unremix.unremix import UnReMix
 
 

@@ -18,8 +18,8 @@ from unremix import several_runs
 from unremix.cli import main
 from unremix.commands import compare_command
 from unremix.compare import compare, paced, run_cells
-from unremix.safe_files import HELD
 from unremix.run_folder import check_folder
+from unremix.safe_files import HELD
 from unremix.several_runs import as_finished, limited, usual_workers, with_threads
 
 SMALL = {'limit': 64, 'batch_size': 16, 'epochs': 1, 'log_every': 1}

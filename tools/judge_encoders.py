@@ -16,18 +16,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from unremix.choosing import keep_sample
 from unremix.contrast import compare
 from unremix.embeddings import from_views, places
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, log_share, mean_one, uniform
+from unremix.normalizers import standard_score
 from unremix.rules import equal, views
 from unremix.run_parts import set_up
 from unremix.selection import MEASURES, Placebo, Yardstick, knowledge, swap_candidates
 from unremix.sweep import read_lines
 from unremix.train import code_version
 from unremix.uncertainty import UNCERTAINTIES, Indicator, uncertainty
-from unremix.choosing import keep_sample
-from unremix.normalizers import standard_score
 from unremix.unremix import UnReMix
 
 ROOT, BATCH, BATCHES = Path(__file__).resolve().parents[1], 128, 8

@@ -7,9 +7,9 @@ One json line per batch size and strategy: median step, median over turns of the
 import json, platform, statistics, sys
 
 import torch
-from unremix.several_runs import time_steps
 from unremix.config import TrainConfig
 from unremix.run_parts import resolve
+from unremix.several_runs import time_steps
 from unremix.train import code_version
 
 STRATEGIES = { # name: fields

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['LossesOf', 'REDUCTIONS_IN_BLOCKS', 'REDUCTIONS', 'Gradients', 'few_rows', 'as_tensor', 'leaf', 'one_block',
-           'block_by_block', 'losses_in_blocks', 'with_embeddings', 'mean_in_blocks', 'in_blocks', 'uncompiled']
+           'block_by_block', 'losses_in_blocks', 'with_embeddings', 'mean_in_blocks', 'in_blocks']
 
 # %% ../nbs/library/30_blocks.ipynb #bd1cc001
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -245,10 +244,3 @@ def in_blocks(
         reduced = REDUCTIONS_IN_BLOCKS[reduction]
         return reduced(comparison, losses_of, size, *inputs)
     return REDUCTIONS[reduction](losses_in_blocks(comparison, size, losses_of))
-
-# %% ../nbs/library/30_blocks.ipynb #287c9f4f
-@cache
-def uncompiled(f: Callable[..., Any]) -> Callable[..., Any]:
-    "`f` as a compiler is to see it: a black box."
-    # not at import: loading the compiler takes seconds
-    return torch.compiler.disable(f)

@@ -29,14 +29,14 @@ from unremix.commands import (
     train_command,
 )
 from .compare import compare, resolve_rows
-from .table import align_columns, table
 from .evaluate import evaluate, score
+from .grid import read_grid
 from .parsing import parse
 from .registry import known
 from .run_folder import check_folder
-from .grid import read_grid
-from .sweep import by_cell, sweep
 from .run_parts import resolve
+from .sweep import by_cell, sweep
+from .table import align_columns, table
 from .train import train
 
 # %% ../nbs/library/85_cli.ipynb #cbbc5e6d

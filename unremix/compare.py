@@ -21,28 +21,24 @@ import torch
 from .arguments import require
 
 # importable from here as in release 0.1.0
-from .compare_config import CompareConfig, cell_config, rehearse_rows, row_config
-from .compare_config import is_of_rows as is_of_rows
+from .compare_config import CompareConfig, cell_config, is_of_rows as is_of_rows
+from .compare_config import rehearse_rows, row_config
+from .evaluate import score
 from .image_parts import tell
 from .own_images import keep_images
-from .evaluate import score
+from .rows import BASELINES, Result, pixel_scores, rows_left_out, rows_to_train
+from .rows import summarize, untrained_scores
 from .run_folder import check_data, check_folder, claim_data, claim_folder
-from .safe_files import hold_folder, read_json, require_free
-from .train import code_version
-from .safe_files import write_json
+from .run_folder import in_result, look, split_images
+from .run_parts import require_device, resolve
+from .safe_files import hold_folder, read_json, require_free, write_json
 from .several_runs import Calls, as_finished, time_steps, usual_workers
 from .several_runs import with_threads
 from .significance import paired_difference as paired_difference
 from .significance import verdict as verdict
-from .rows import BASELINES, Result, pixel_scores, rows_left_out, rows_to_train
-from .rows import summarize, untrained_scores
-from .table import align_columns as align_columns
-from .table import draw as draw
-from .table import save_figure
+from .table import align_columns as align_columns, draw as draw, save_figure
 from .table import table as table
-from .run_folder import in_result, look, split_images
-from .run_parts import require_device, resolve
-from .train import train
+from .train import code_version, train
 
 # %% ../nbs/library/77_compare.ipynb #e0da6e85
 def remember(path: Path, compute: Callable[[], Result]) -> Result:

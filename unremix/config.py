@@ -31,10 +31,8 @@ from .registry import Strategy, find, from_text
 
 # Whoever describes a run wants these too.
 from .config_fields import check_field as check_field
-from .config_groups import HOME as HOME
-from .config_groups import LR_SCHEDULES as LR_SCHEDULES
-from .config_groups import OPTIMIZERS as OPTIMIZERS
-from .config_groups import PRECISIONS as PRECISIONS
+from .config_groups import HOME as HOME, LR_SCHEDULES as LR_SCHEDULES
+from .config_groups import OPTIMIZERS as OPTIMIZERS, PRECISIONS as PRECISIONS
 from .config_groups import RENAMED as RENAMED
 
 # %% ../nbs/library/63_config.ipynb #da40faef

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import torch
 
 from .arguments import require
-from .config_values import ABOVE_0, NOT_NEGATIVE, SHARE, Limit
-from .config_values import as_kind, at_least, check_fields, in_words, one_of
+from .config_values import ABOVE_0, NOT_NEGATIVE, SHARE, Limit, as_kind, at_least
+from .config_values import check_fields, in_words, one_of
 
 # %% ../nbs/library/61_config_groups.ipynb #52208362
 @dataclass(frozen=True)

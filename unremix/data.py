@@ -33,10 +33,8 @@ from .own_images import load_imagefolder, read_once
 # Whoever loads images wants these too.
 from .image_files import DatasetMissing as DatasetMissing
 from .image_parts import tell as tell
-from .own_images import ImageFiles as ImageFiles
-from .own_images import keep_images as keep_images
-from .views import Augment as Augment
-from .views import two_views as two_views
+from .own_images import ImageFiles as ImageFiles, keep_images as keep_images
+from .views import Augment as Augment, two_views as two_views
 
 # %% ../nbs/library/57_data.ipynb #028f1066
 def choose(images: Images, idx: Tensor) -> Images:

@@ -31,11 +31,10 @@ from unremix.features import (
     vote,
 )
 from .checkpoint import restore
-from .run_folder import check_data
-from .safe_files import read_json, write_json
 from .devices import available
-from .run_folder import look, scored_images
+from .run_folder import check_data, look, scored_images
 from .run_parts import Run, set_up
+from .safe_files import read_json, write_json
 from .steps import assign_schedules
 
 # %% ../nbs/library/71_evaluate.ipynb #65b26a4d

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .first_derivative import require_first
 from .embeddings import IDS, Embeddings, Promise, places
+from .first_derivative import require_first
 from .tiles import is_transformed, slices
 
 # %% ../nbs/library/33_gather.ipynb #2454fe40

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from .contrast import Contrast
 from .embeddings import Embeddings, Index, places
-from .pseudo_task import PseudoTask, in_batch, per_candidate
-from .pseudo_task import pseudo_logits, pseudo_task
+from .pseudo_task import PseudoTask, in_batch, per_candidate, pseudo_logits
+from .pseudo_task import pseudo_task
 
 # %% ../nbs/library/22_gradient_norm.ipynb #0a415a63
 def gradient_rows(task: PseudoTask, rows: Index) -> Tensor:  # (r d)

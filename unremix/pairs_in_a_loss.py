@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .first_derivative import require_once
 from .contrast import Comparison, with_prepared
+from .first_derivative import require_once
 from .hard_negatives import Tilt
 from .pairs_once import Pairs, add_both, clear_own_sample, clear_shared_ids
 from .pairs_once import fractions, gradient, log_negatives, pushes
 from .row_sums import of_columns, row_sums
-from .table_sums import Sums
 from .rules import Rule, Without, views
+from .table_sums import Sums
 from .tiles import is_transformed
 
 # %% ../nbs/library/32_pairs_in_a_loss.ipynb #0e1ef8cf

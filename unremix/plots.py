@@ -21,8 +21,8 @@ from torch import Tensor
 # a page finds all that it draws with here
 from .pictures import show_images as show_images
 from .pictures import show_negatives as show_negatives
-from .style import COLORS, SIMILARITY_MAP, WEIGHT_MAP, color_of, to_array
-from .style import house_style as house_style
+from .style import COLORS, SIMILARITY_MAP, WEIGHT_MAP, color_of
+from .style import house_style as house_style, to_array
 
 # %% ../nbs/library/05_plots.ipynb #4650dfed
 def new_axes(*size: float) -> Axes:

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .arguments import check_ids, is_float_matrix, is_number, is_whole
-from .arguments import require, shape_of
+from .arguments import check_ids, is_float_matrix, is_number, is_whole, require
+from .arguments import shape_of
 from .embeddings import EMPTY, MEMORY, Embeddings, embed, unit_norm
 from .gather import all_gather, rank_and_size, require_alike
 

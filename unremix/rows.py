@@ -19,11 +19,11 @@ from torch import Tensor
 from .compare_config import CompareConfig
 from .config import TrainConfig
 from .data import labelled, resize
-from .image_sets import Images
 from .evaluate import QUALITY, feature_scores, score, test_images
-from .significance import Row, judged, paired_difference
+from .image_sets import Images
 from .run_folder import split_images, why_not
 from .run_parts import set_up
+from .significance import Row, judged, paired_difference
 
 # %% ../nbs/library/75_rows.ipynb #af7fb6d7
 BASELINES = 'raw pixels', 'untrained'  # rows of which nothing is trained

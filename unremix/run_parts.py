@@ -18,15 +18,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .arguments import require
-from .config import criterion_of, read, TrainConfig
+from .config import TrainConfig, criterion_of, read
 from .config_groups import OPTIMIZERS, PRECISIONS
-from .image_sets import Images
-from .views import Augment
 from .devices import auto_precision
 from .encoders import Model, ProjectionHead, make_encoder
 from .gradient_cache import warn_of_batchnorm
+from .image_sets import Images
 from .queue import KeyQueue
 from .run_folder import recorded, split_images
+from .views import Augment
 
 # %% ../nbs/library/66_run_parts.ipynb #fb73b697
 @dataclass

@@ -28,12 +28,9 @@ from threadpoolctl import threadpool_limits
 
 from .arguments import require
 from .config import TrainConfig, assign
-from .machine import free_memory
-from .machine import Interrupted
-from .run_parts import make_criterion, Run
+from .machine import Interrupted, free_memory, stop_signals
+from .run_parts import Run, make_criterion, require_device, set_up
 from .steps import epoch_steps
-from .machine import stop_signals
-from .run_parts import require_device, set_up
 
 # %% ../nbs/library/72_several_runs.ipynb #b223ba94
 def rehearse(

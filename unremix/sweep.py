@@ -22,16 +22,15 @@ from scipy import stats
 from .arguments import require
 from .config import TrainConfig
 from .data import is_count
-from .own_images import keep_images
 from .evaluate import score
+from .own_images import keep_images
 
 from .grid import Cell, Grid, Line, known_keys, line_of, lines_of, remaining
 from .grid import read_grid as read_grid  # importable from here too
 from .grid import run_key, runs_of
-from .run_folder import check_data, recorded
+from .run_folder import check_data, in_result, look, recorded
 from .safe_files import FolderInUse, hold, write_atomic
 from .several_runs import as_finished, limited, rehearse
-from .run_folder import in_result, look
 from .train import train
 
 # %% ../nbs/library/81_sweep.ipynb #8abc53b0

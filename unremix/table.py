@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .plots import show_scores
-from .style import color_of
 from .significance import Row, rejudged
+from .style import color_of
 
 # %% ../nbs/library/76_table.ipynb #3bd59537
 def align_columns(lines: Sequence[tuple[str, ...]]) -> str:

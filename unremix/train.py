@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 import unremix
 from .checkpoint import check_finite, check_state, restore, save_checkpoint
 from .config import TrainConfig
-from .own_images import keep_images
 from .devices import FirstBad, asked_of_all, on_first
 from .machine import Interrupted, peak_of_process, stop_signals
+from .own_images import keep_images
 from unremix.run_folder import (
     check_data,
     check_folder,

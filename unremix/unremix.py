@@ -30,8 +30,8 @@ from .representativeness import representativeness
 from .rules import Rule
 from .synthesis import beside_average, without_synthetic
 from .tiles import is_transformed, rows_at_once, slices
-from .uncertainty import UNCERTAINTIES, Indicator, for_all
-from .uncertainty import prepare_uncertainty, uncertainty
+from .uncertainty import UNCERTAINTIES, Indicator, for_all, prepare_uncertainty
+from .uncertainty import uncertainty
 
 # %% ../nbs/library/29_unremix.ipynb #eb16e278
 Opinion = Callable[[], Indicator]  # computed when it is called
