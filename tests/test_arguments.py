@@ -130,6 +130,7 @@ WRONG = dict(
     mix=no_mix,
     kappa=no_kappa,
     gather_distributed=no_switch,
+    pairs_once=no_switch,
     detach_weights=no_switch,
 )
 

@@ -19,7 +19,7 @@ from unremix.info_nce import InfoNCE
 from unremix.knobs import Knobs
 from unremix.queue import KeyQueue
 from unremix.rules import OutsideBatch, views
-from unremix.views import Augment
+from unremix.augmentation import Augment
 
 z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 y = torch.arange(4)

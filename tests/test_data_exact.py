@@ -19,7 +19,7 @@ from unremix.image_files import read_square
 from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class
 from unremix.image_sets import read_idx, to_images
 from unremix.run_folder import scored_images, split_images
-from unremix.views import COLOUR, RECIPES, Augment, Recipe, augmentations, two_views
+from unremix.augmentation import COLOUR, RECIPES, Augment, Recipe, augmentations, two_views
 
 def images(x, y=None, name='cifar10'):
     x = torch.as_tensor(x)

@@ -256,6 +256,23 @@ def test_gradient_twice_and_not_at_all():
     assert_close(alone, first[1])
 
 
+@every_loss
+@pytest.mark.parametrize('chunk_size', (None, 3))
+def test_many_gradients_at_once(name, chunk_size, monkeypatch):
+    sides(monkeypatch, 4)
+    z1, z2 = batch(b=5)
+    found = []
+    for once in (True, False):
+        loss = LOSSES[name](reduction='none', pairs_once=once)
+        loss.chunk_size = chunk_size if once else None
+        jacobian = torch.autograd.functional.jacobian(
+            lambda z: loss(z, z2), z1.detach(), vectorize=once
+        )
+        found.append(jacobian)
+    assert found[0].shape == (10, 5, 6)
+    assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
 def test_a_view_changed_in_place_is_noticed():
     z = [2 * x for x in batch()]
     loss = NTXentLoss()

@@ -14,7 +14,7 @@ from unremix.cli import main
 from unremix.presets import OF_COMPARE, PRESETS
 from unremix.run_parts import set_up
 from unremix.steps import assign_schedules
-from unremix.views import COLOUR, RECIPES
+from unremix.augmentation import COLOUR, RECIPES
 
 COUNT = {'train': 6, 'unlabeled': 1, 'test': 4}
 

@@ -177,7 +177,7 @@ def test_blocks_of_losses_that_read_no_logits(loss):
 
 def test_blocks_refuse_many_gradients_at_once():
     z1, z2 = numbers(2, 6, 4)
-    loss = NTXentLoss(chunk_size=5, reduction='none')
+    loss = NTXentLoss(chunk_size=5, reduction='none', pairs_once=False)
     z1.requires_grad_()
     losses = loss(z1, z2)
 
@@ -190,7 +190,7 @@ def test_blocks_refuse_many_gradients_at_once():
 
 def test_blocks_refuse_a_vectorised_jacobian():
     z1, z2 = numbers(2, 6, 4)
-    loss = NTXentLoss(chunk_size=5, reduction='none')
+    loss = NTXentLoss(chunk_size=5, reduction='none', pairs_once=False)
     with pytest.raises(NotImplementedError, match='chunk_size keeps a gradient'):
         torch.autograd.functional.jacobian(lambda z: loss(z, z2), z1, vectorize=True)
 

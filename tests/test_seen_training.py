@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 from configs import run_of
-from unremix import evaluate as scoring
+from unremix import evaluate as scoring, features
 from unremix.config import criterion_of, read
 from unremix.config_groups import OPTIMIZERS, RENAMED
 from unremix.contrastive_loss import ContrastiveLoss
@@ -290,7 +290,7 @@ def test_an_encoder_that_changes_is_told():
 
 def test_standardised_by_the_training_features():
     train, test = torch.tensor([[1., 7], [3, 7], [5, 7]]), torch.tensor([[5., 9]])
-    a, b = scoring.standardize(train, test)
+    a, b = features.standardize(train, test)
     assert_close(a, torch.tensor([[-1., 0], [0, 0], [1, 0]]))
     assert_close(b, torch.tensor([[1., 0]]))
 
@@ -301,7 +301,7 @@ class Probe:
 
 def test_penalty_is_chosen_on_other_images_than_fitted():
     x, y, seen = torch.arange(50.)[:,None].numpy(), (torch.arange(50) % 5).numpy(), {}
-    assert scoring.choose_penalty(x, y, (1, 3, 9), lambda c, a, b: Probe(seen, c, a, b)) == 3
+    assert features.choose_penalty(x, y, (1, 3, 9), lambda c, a, b: Probe(seen, c, a, b)) == 3
     for found in seen.values():
         fit, held = set(found['fit'].tolist()), set(found['held'].tolist())
         assert len(fit) == 20 and len(held) == 10 and not fit & held
@@ -311,18 +311,18 @@ def test_probe_uses_what_was_chosen(monkeypatch):
     from sklearn.linear_model import LogisticRegression
     g = torch.Generator().manual_seed(0)
     train, y, test = torch.randn(30, 4, generator=g), torch.arange(30) % 3, torch.randn(40, 4, generator=g)
-    a, b = scoring.standardize(train, test)
+    a, b = features.standardize(train, test)
     def wanted(c): return torch.from_numpy(LogisticRegression(C=c, tol=1e-3).fit(a.numpy(), y.numpy()).predict(b.numpy()))
     assert not wanted(1e-4).equal(wanted(50.))
     for chosen in (1e-4, 50.):
-        monkeypatch.setattr(scoring, 'choose_penalty', lambda *args: chosen)
-        assert scoring.linear_probe(train, y, test, (1e-4, 50.)).equal(wanted(chosen))
-    monkeypatch.setattr(scoring, 'too_few', lambda y: True)
-    assert scoring.linear_probe(train, y, test, (1e-4, 50.)).equal(wanted(1e-4))
+        monkeypatch.setattr(features, 'choose_penalty', lambda *args: chosen)
+        assert features.linear_probe(train, y, test, (1e-4, 50.)).equal(wanted(chosen))
+    monkeypatch.setattr(features, 'too_few', lambda y: True)
+    assert features.linear_probe(train, y, test, (1e-4, 50.)).equal(wanted(1e-4))
 
 def test_too_few_images_to_choose():
-    assert scoring.too_few(torch.tensor([0]*9 + [1])) and not scoring.too_few(torch.tensor([0]*8 + [1]*2))
-    assert scoring.too_few(torch.arange(4).repeat(2)) and not scoring.too_few(torch.arange(4).repeat(5))
+    assert features.too_few(torch.tensor([0]*9 + [1])) and not features.too_few(torch.tensor([0]*8 + [1]*2))
+    assert features.too_few(torch.arange(4).repeat(2)) and not features.too_few(torch.arange(4).repeat(5))
 
 COSINES = (.9, .8, .7, -.5)
 TRAIN, TESTED = torch.tensor([[c, math.sqrt(1-c*c)] for c in COSINES])*torch.tensor([[1.], [9], [2], [30]]), torch.tensor([[2., 0], [-1, 0]])
@@ -330,28 +330,28 @@ CLASSES = torch.tensor([2, 0, 0, 1])
 
 def test_neighbours_by_hand():
     "By cosine, whatever the lengths; the two of class 0 outvote the nearest unless weights are steep."
-    cos, idx = scoring.nearest(TRAIN, TESTED, 3, block=1)
+    cos, idx = features.nearest(TRAIN, TESTED, 3, block=1)
     assert_close(cos[0], torch.tensor([.9, .8, .7])) and idx[0].tolist() == [0, 1, 2] and idx[1,0] == 3
-    assert scoring.knn(TRAIN, CLASSES, TESTED, k=3).tolist() == [0, 0]
-    assert scoring.knn(TRAIN, CLASSES, TESTED, k=1).tolist() == [2, 1]
-    assert scoring.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.1).tolist() == [2, 1] # e⁹ > e⁸ + e⁷
-    assert scoring.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.3)[0] == 0 # e³ < e^2.67 + e^2.33
-    near = scoring.nearest(TRAIN, TESTED, 4) # once for several votes
-    assert [scoring.vote(*near, CLASSES, k).tolist() for k in (1, 3)] == [[2, 1], [0, 0]]
-    assert scoring.knn(TRAIN, CLASSES, TESTED, k=99).tolist() == [0, 0] and scoring.VOTES == {'knn10': (10, None), 'knn200': (200, .1)}
+    assert features.knn(TRAIN, CLASSES, TESTED, k=3).tolist() == [0, 0]
+    assert features.knn(TRAIN, CLASSES, TESTED, k=1).tolist() == [2, 1]
+    assert features.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.1).tolist() == [2, 1] # e⁹ > e⁸ + e⁷
+    assert features.knn(TRAIN, CLASSES, TESTED, k=3, temperature=.3)[0] == 0 # e³ < e^2.67 + e^2.33
+    near = features.nearest(TRAIN, TESTED, 4) # once for several votes
+    assert [features.vote(*near, CLASSES, k).tolist() for k in (1, 3)] == [[2, 1], [0, 0]]
+    assert features.knn(TRAIN, CLASSES, TESTED, k=99).tolist() == [0, 0] and scoring.VOTES == {'knn10': (10, None), 'knn200': (200, .1)}
 
 def test_alignment_and_uniformity_by_hand():
     a, b = torch.tensor([[2., 0], [0, 5]]), torch.tensor([[0., 1], [0, 3]])
-    assert scoring.alignment(a, b) == pytest.approx(1.)
+    assert features.alignment(a, b) == pytest.approx(1.)
     corners = torch.tensor([[1., 0], [0, 2], [-3, 0]])
-    assert scoring.uniformity(corners) == pytest.approx(math.log((2*math.exp(-4) + math.exp(-8))/3), rel=1e-5)
-    assert scoring.uniformity(corners, 1.) == pytest.approx(math.log((2*math.exp(-2) + math.exp(-4))/3), rel=1e-5)
+    assert features.uniformity(corners) == pytest.approx(math.log((2*math.exp(-4) + math.exp(-8))/3), rel=1e-5)
+    assert features.uniformity(corners, 1.) == pytest.approx(math.log((2*math.exp(-2) + math.exp(-4))/3), rel=1e-5)
 
 def test_effective_rank_by_hand():
     spread = torch.tensor([[1., 0, 0], [-1, 0, 0], [0, 3, 0], [0, -3, 0]])
     p = torch.tensor([.25, .75])
-    assert scoring.effective_rank(spread + 7) == pytest.approx(math.exp(-(p*p.log()).sum()), rel=1e-6)
-    assert scoring.effective_rank(torch.ones(3, 2)) == pytest.approx(1)
+    assert features.effective_rank(spread + 7) == pytest.approx(math.exp(-(p*p.log()).sum()), rel=1e-6)
+    assert features.effective_rank(torch.ones(3, 2)) == pytest.approx(1)
 
 def test_quality_is_a_mean_over_whole_batches():
     g = torch.Generator().manual_seed(0)
@@ -368,7 +368,7 @@ def test_scores_of_features(monkeypatch):
     found = scoring.feature_scores(TRAIN, CLASSES, TESTED, torch.tensor([2, 1]))
     assert found['linear'] == .5 and found['correct'] == '10'
     assert found['knn10'] == 0 and found['knn200'] == 1 # the weighted vote finds the nearest
-    assert found['effective_rank'] == scoring.effective_rank(TESTED)
+    assert found['effective_rank'] == features.effective_rank(TESTED)
 
 def test_scored_images_keep_their_labels():
     cfg = config(limit=30)

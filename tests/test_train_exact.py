@@ -18,7 +18,7 @@ from unremix.run_parts import Classifier, make_model, resolve, set_up
 from unremix.steps import Log, assign_schedules, embed_with_keys, epoch_steps, lr_at
 from unremix.steps import order_of, scheduled, share_of
 from unremix.train import train
-from unremix.views import Augment
+from unremix.augmentation import Augment
 
 SMALL = dict(limit=48, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu', channels_last=False)
 same = lambda a, b: assert_close(a, b, rtol=0, atol=0)

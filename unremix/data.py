@@ -34,7 +34,7 @@ from .own_images import load_imagefolder, read_once
 from .image_files import DatasetMissing as DatasetMissing
 from .image_parts import tell as tell
 from .own_images import ImageFiles as ImageFiles, keep_images as keep_images
-from .views import Augment as Augment, two_views as two_views
+from .augmentation import Augment as Augment, two_views as two_views
 
 # %% ../nbs/library/57_data.ipynb #028f1066
 def choose(images: Images, idx: Tensor) -> Images:

@@ -211,7 +211,8 @@ def both_roles(push: list[Push], tile: Tile, rows: slice, columns: slice) -> Ten
 
 def gradient(p: Pairs, z: Tensor, kept: Kept, push: list[Push]) -> Tensor:  # (n d)
     "Second pass."
-    total = torch.zeros_like(z)
+    # many gradients at once, as a Jacobian asks for them, make as many totals
+    total = torch.zeros_like(z) + torch.zeros_like(push[0].above)[:, None]
     for rows, columns in p.tiles():
         tile = kept.get((rows.start, columns.start))
         if tile is None:

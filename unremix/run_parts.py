@@ -26,7 +26,7 @@ from .gradient_cache import warn_of_batchnorm
 from .image_sets import Images
 from .queue import KeyQueue
 from .run_folder import recorded, split_images
-from .views import Augment
+from .augmentation import Augment
 
 # %% ../nbs/library/66_run_parts.ipynb #fb73b697
 @dataclass

@@ -73,7 +73,7 @@ MUTANTS = [
         ('known.fingerprint[:8] + more.fingerprint[:8]', 'known.fingerprint', 'changed unlabelled images are seen'),
         ('offset=4)\n', 'offset=4)[::-1]\n', 'the order of dimensions in IDX files'),
         ("if split == 'train' else 't10k'", "if split == 'test' else 't10k'", "Debian's parts")),
-    *of('views.py', EXACT,
+    *of('augmentation.py', EXACT,
         ('crop: float = 0.5  # smallest share of the area that a crop keeps', 'crop: float = 0.6  # smallest share of the area that a crop keeps', 'the default recipe'),
         ("COLOUR = Recipe(crop=0.08, blur=0.5)  # of HCL's published set-up", "COLOUR = Recipe(crop=0.08)  # of HCL's published set-up", 'colour images are blurred'),
         ("COLOUR = Recipe(crop=0.08, blur=0.5)  # of HCL's published set-up", "COLOUR = Recipe(crop=0.2, blur=0.5)  # of HCL's published set-up", "the smallest crop of HCL's set-up"),
