@@ -1,8 +1,10 @@
 "Every pair once: the losses of the whole matrix, and when it is not taken."
 
 import math
+import weakref
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -133,9 +135,6 @@ def test_in_single_precision(name, side, monkeypatch):
 @pytest.mark.parametrize('kind', ('labels', 'copies', 'both'))
 @pytest.mark.parametrize('side', (5, 512))
 def test_with_labels_and_ids(name, kind, side, monkeypatch):
-    if name.startswith(('debiased', 'hcl')) and name != 'hcl detached':
-        if kind != 'copies' and LOSSES[name]().tau_plus:
-            pytest.skip('labels exclude tau_plus')
     sides(monkeypatch, side)
     given = given_with(19, kind)
     z = batch()
@@ -371,18 +370,79 @@ def test_statistics_are_those_of_the_whole_matrix(name):
     assert_close(loss, LOSSES[name]()(*z), rtol=0, atol=0)
 
 
-def test_memory_of_tiles():
+def kept_by(loss, z, side):
+    "Tensors that are kept for the gradient."
+    comparison = loss.comparison(*z)
+    method = loss.composed().prepare(comparison)
+    keep = loss.chunk_size is None
+    prepared = method.prepared['weights']
+    p = pairs_in_a_loss.pairs_of(comparison, method.weights, prepared, keep)
+    p = replace(p, side=side)
+    zs = comparison.candidates.z.detach()
+    k = pairs_in_a_loss.number_of_negatives(p, zs)
+    _, kept = pairs_in_a_loss.fractions(p, zs, k)
+    return [x for tile in kept for x in pairs_in_a_loss.tensors_of(tile)]
+
+
+@pytest.mark.parametrize(
+    'name, matrices',  # half of one for e^s, and one for each offset that differs
+    (
+        ('ntxent', 0.5),
+        ('hcl', 0.5),
+        ('hcl 2.5', 1),
+        ('unremix plain', 2.5),
+        ('unremix log', 1.5),
+    ),
+)
+def test_memory_of_tiles(name, matrices):
     "Half of the matrix is kept, and with a chunk_size nothing."
     z = batch(b=64)
-    for chunk_size, most in ((None, 0.6), (8, 0.0)):
-        loss = HCLLoss(chunk_size=chunk_size)
-        comparison = loss.comparison(*z)
-        p = pairs_in_a_loss.pairs_of(comparison, HCL(), None, keep=chunk_size is None)
-        p = replace(p, side=16)
-        zs = comparison.candidates.z
-        k = pairs_in_a_loss.number_of_negatives(p, zs)
-        _, kept = pairs_in_a_loss.fractions(p, zs, k)
-        assert sum(tile.e.numel() for tile in kept.values()) <= most * len(zs) ** 2
+    found = {x.data_ptr(): x.numel() for x in kept_by(LOSSES[name](), z, 16)}
+    diagonal = 1 + 16 / 128  # tiles of the diagonal are kept as a whole
+    assert sum(found.values()) <= matrices * 128**2 * diagonal
+    assert kept_by(LOSSES[name](chunk_size=8), z, 16) == []
+
+
+@pytest.mark.parametrize('name', ('ntxent', 'hcl 2.5', 'unremix plain'))
+def test_tiles_do_not_outlive_the_backward_pass(name, monkeypatch):
+    "As long as the loss is alive, the next step would hold two."
+    tiles = []
+
+    def spy(*args):
+        found, kept = real(*args)
+        tiles.extend(weakref.ref(tile.e) for tile in kept)
+        return found, kept
+
+    real = pairs_in_a_loss.fractions
+    monkeypatch.setattr(pairs_in_a_loss, 'fractions', spy)
+    sides(monkeypatch, 7)
+    loss = LOSSES[name]()(*batch())
+    assert tiles and all(tile() is not None for tile in tiles)
+    loss.backward()
+    assert all(tile() is None for tile in tiles)
+    assert loss.isfinite()
+
+
+@every_loss
+@pytest.mark.parametrize('chunk_size', (None, 8))
+def test_backward_under_autocast(name, chunk_size, monkeypatch):
+    "Nobody should, and the gradient is the same."
+    sides(monkeypatch, 7)
+    found = []
+    for enabled in (False, True):
+        z = batch(dtype=torch.float32)
+        loss = LOSSES[name](chunk_size=chunk_size)(*z)
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            loss.backward()
+        found.append([x.grad for x in z])
+    assert_close(*found, rtol=0, atol=0)
+
+
+def test_unremix_where_there_are_no_64_bits():
+    device = torch.device('mps')
+    e = SimpleNamespace(batch=(2, 5), z=SimpleNamespace(shape=(10, 3), device=device))
+    comparison = SimpleNamespace(candidates=e, rule=views)
+    assert UnReMix().tilts(comparison, None) is None
 
 
 def test_products_of_a_step(monkeypatch):

@@ -28,7 +28,8 @@ class Pairs:
     tilts: tuple[Tilt, ...]
     ids: tuple[Tensor, ...] = ()  # (n) each: who shares one ≥ 0 is no negative
     side: int = 512  # of a tile
-    keep: bool = True  # the tiles, half of the matrix, for the gradient
+    # for the gradient: tiles of half of the matrix, and what tilts make of them
+    keep: bool = True
 
     def __len__(self) -> int:
         count, samples = self.views_of
@@ -112,7 +113,7 @@ class Tile(NamedTuple):
     factors: list[Factors | None]  # of each tilt
 
 
-Kept = dict[tuple[int, int], Tile]  # by their first row and column
+Kept = list[Tile]  # in the order of `Pairs.tiles`; empty if none is kept
 
 
 def add_both(
@@ -134,11 +135,11 @@ def fractions(p: Pairs, z: Tensor, k: Tensor) -> tuple[Fractions, Kept]:
     plain = [not tilt.slope and tilt.offset is None for tilt in p.tilts]
     above = [torch.zeros_like(k) for _ in p.tilts]
     below = [k if is_plain else torch.zeros_like(k) for is_plain in plain]
-    kept = {}
+    kept: Kept = []
     for rows, columns in p.tiles():
         tile = tile_of(p, z, rows, columns)
         if p.keep:
-            kept[rows.start, columns.start] = tile
+            kept.append(tile)
         for q, top, bottom in zip(tile.factors, above, below, strict=True):
             if q is None:
                 add_both(top, rows, columns, tile.e, tile.e)
@@ -213,10 +214,8 @@ def gradient(p: Pairs, z: Tensor, kept: Kept, push: list[Push]) -> Tensor:  # (n
     "Second pass."
     # many gradients at once, as a Jacobian asks for them, make as many totals
     total = torch.zeros_like(z) + torch.zeros_like(push[0].above)[:, None]
-    for rows, columns in p.tiles():
-        tile = kept.get((rows.start, columns.start))
-        if tile is None:
-            tile = tile_of(p, z, rows, columns)
+    for i, (rows, columns) in enumerate(p.tiles()):
+        tile = kept[i] if kept else tile_of(p, z, rows, columns)
         g = both_roles(push, tile, rows, columns)
         total[rows].addmm_(g, z[columns])
         if rows != columns:

@@ -197,6 +197,8 @@ class UnReMix(Knobs):
         by_score = self.normalize == 'softmax' and self.select is None
         if not by_score or not is_plain(comparison.rule, e) or e.batch[1] < 3:
             return None
+        if e.z.device.type == 'mps':  # Apple's GPUs have no 64 bits
+            return None
         return tilts_of_mixture(self, e, known)
 
     def opinions(

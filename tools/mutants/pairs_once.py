@@ -87,12 +87,18 @@ MUTANTS = (
             'β other than 1',
         ),
     )
-    + of('pairs_once.py', 'with_labels_and_ids',
+    + of(
+        'pairs_once.py',
+        'with_labels_and_ids',
         (
             'e.masked_fill_(same & known[:, None], 0.0)',
             'e.masked_fill_(same, 0.0)',
             'unknown labels are equal to nobody',
-        )) + of('pairs_in_a_loss.py', 'with_labels_and_ids',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'with_labels_and_ids',
         (
             'clear_shared_ids(negative, rows, columns, p)',
             'pass',
@@ -102,21 +108,27 @@ MUTANTS = (
             'return None if others is None else (*others, rule.name)',
             'return None if others is None else (rule.name,)',
             'labels and sample ids together',
-        ))
-    + of('pairs_in_a_loss.py', 'views_and_small_batches',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'views_and_small_batches',
         (
             'others = (z.roll(-turn * samples, 0) for turn in range(1, count))',
             'others = (z.roll(-samples, 0) for turn in range(1, count))',
             'three views have two positives',
-        ))
-    + of('pairs_in_a_loss.py', 'what_takes_the_whole_matrix a_subclass_without_methods',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'what_takes_the_whole_matrix a_subclass_without_methods',
         (
             'say = None if changed else weights.tilts',
             'say = weights.tilts',
             'a subclass that weighs in its own way is not asked for its tilts',
         ),
         (
-            "if not tilts or spread(tilts, t) > SPREAD[e.z.dtype]:",
+            'if not tilts or spread(tilts, t) > SPREAD[e.z.dtype]:',
             'if not tilts:',
             'a cold temperature would lose far negatives',
         ),
@@ -129,15 +141,21 @@ MUTANTS = (
             'of_tilts.append((1 + tilt.slope) * 2 / temperature + 2 * bound)',
             'of_tilts.append((1 + tilt.slope) * 2 / temperature)',
             'a large κ has a larger range',
-        ))
-    + of('pairs_in_a_loss.py', 'calls_that_take_the_whole_matrix',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'calls_that_take_the_whole_matrix',
         (
             'and count * samples == e.z.shape[0]',
             'and True',
             'further negatives are no anchors',
             'with further candidates nobody promises that all are views of the batch',
-        ))
-    + of('pairs_in_a_loss.py', 'second_derivatives no_second_derivative_with_chunk_size',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'second_derivatives no_second_derivative_with_chunk_size',
         (
             'require_once(p.keep)',
             'require_once(True)',
@@ -147,14 +165,33 @@ MUTANTS = (
             'z, to, create_graph=True)',
             'z, to)',
             'a gradient penalty would be differentiated as a constant',
-        ))
+        ),
+    )
     + of(
         'pairs_once.py',
         'memory_of_tiles products_of_a_step',
         (
-            'if p.keep:\n            kept',
-            'if True:\n            kept',
+            'if p.keep:\n            kept.append',
+            'if True:\n            kept.append',
             'chunk_size keeps no tile',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'backward_under_autocast',
+        (
+            'with full_precision(z):',
+            'if True:',
+            'tiles computed again would be those of half precision',
+        ),
+    )
+    + of(
+        'pairs_in_a_loss.py',
+        'tiles_do_not_outlive_the_backward_pass',
+        (
+            'ctx.rest = p, found, whole',
+            'ctx.rest, ctx.kept = (p, found, whole), kept',
+            'the next step would hold the tiles of two',
         ),
     )
     + of(
@@ -209,19 +246,20 @@ MUTANTS = (
             'far from the others and not near',
         ),
     )
-    + of(
-        'info_nce.py',
-        EQUAL,
-        (
-            'if not self.tau_plus:\n            return two_sums(*sums)\n        log_negatives',
-            'if True:\n            return two_sums(*sums)\n        log_negatives',
-            'debiasing from sums alone',
-        ),
-    )
+    + [
+        dict(
+            file='info_nce.py',
+            old='if not self.tau_plus:\n            return two_sums(*sums)\n'
+            '        log_negatives',
+            new='if True:\n            return two_sums(*sums)\n        log_negatives',
+            tests='tests/test_frozen.py',
+            why='debiasing from sums alone',
+        )
+    ]
     + of(
         'unremix.py',
         f'offsets_against_loops {EQUAL} calls_that_take_the_whole_matrix '
-        'what_takes_the_whole_matrix',
+        'what_takes_the_whole_matrix special_batches',
         (
             'if not by_score or not is_plain(comparison.rule, e) or e.batch[1] < 3:',
             'if not by_score or e.batch[1] < 3:',
