@@ -135,6 +135,18 @@ def test_strategies_lists_all(capsys):
     assert main(['strategies']) == 0
     assert set(known()) <= {l.split()[0] for l in capsys.readouterr().out.splitlines() if l}
 
+def test_strategies_fit_a_terminal(capsys):
+    main(['strategies'])
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+def test_strategies_for_a_program(capsys):
+    assert main(['strategies', '--json']) == 0
+    records = {r['name']: r for r in json.loads(capsys.readouterr().out)}
+    assert set(records) == set(known())
+    beta = next(k for k in records['hcl']['knobs'] if k['name'] == 'beta')
+    assert beta['default'] == 1 and beta['moves'] and beta['about']
+    assert records['hcl']['page'] == 'library/hard_negatives.html' and 'Robinson' in records['hcl']['source']
+
 def test_help_names_every_command(capsys):
     assert main(['--help']) == 0
     text = capsys.readouterr().out

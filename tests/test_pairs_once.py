@@ -12,10 +12,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, MoCHi, NTXentLoss
-from unremix import UnReMixLoss, pairs_in_a_loss
+from unremix import UnReMixLoss, pairs_in_a_loss, tiles
+from unremix.embeddings import from_views
+from unremix.gradient_norm import gradient_by_pairs, gradient_norm, gradient_rows
+from unremix.gradient_norm import gradient_scale, is_symmetric
 from unremix.hard_negatives import HCL, Uniform, uniform
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.learned_temperature import LearnedTemperature
+from unremix.pseudo_task import pseudo_task
 from unremix.queue import KeyQueue
 from unremix.rules import OutsideBatch, across, supervised, views
 from unremix.selection import Placebo
@@ -85,7 +89,7 @@ def result(loss, z, **given):
 
 
 def sides(m, side):
-    m.setattr(pairs_in_a_loss, 'CPU_SIDE', side)
+    m.setattr(tiles, 'CPU_SIDE', side)
 
 
 def given_with(b, kind):
@@ -508,11 +512,58 @@ def test_offsets_against_loops():
     )
     tilts = loss.weights.tilts(comparison, known)
     c = comparison.contrast()
-    everybody = slice(0, 18)
+    everybody = slice(0, 6)
     opinions = uncertainty(c, 'norm'), representativeness(c)
     for tilt, opinion, kappa in zip(tilts[1:], opinions, (2.0, 0.5), strict=True):
-        expected = kappa * standard_score(opinion, c)
-        for rows, columns in product((everybody, slice(4, 9)), repeat=2):
-            found = tilt.offset(rows, columns)
-            mask = c.negative[rows, columns]
-            assert_close(found[mask], expected[rows, columns][mask])
+        score = kappa * standard_score(opinion, c)
+        expected = score.view(3, 6, 3, 6)  # anchors by view, candidates by view
+        negative = c.negative.view(3, 6, 3, 6)
+        for rows, columns in product((everybody, slice(2, 5)), repeat=2):
+            found = tilt.offset(rows, columns).unflatten(1, (3, -1))
+            turned = tilt.offset.turned(columns, rows)
+            assert_close(turned, tilt.offset(rows, columns).T)
+            for view in range(3):  # whose score is that of the sample
+                mask = negative[view, rows][:, :, columns]
+                mine = expected[view, rows][:, :, columns]
+                assert_close(found[mask], mine[mask])
+
+
+def by_rows(e, t):
+    task = pseudo_task(e, t)
+    return gradient_rows(task, slice(0, len(e)))
+
+
+@pytest.mark.parametrize('side', (1, 4, 19, 512))
+@pytest.mark.parametrize('count', (1, 2, 3))
+def test_gradient_by_pairs(side, count, monkeypatch):
+    "The gradient norm's pass over half of the matrix, against rows of all of it."
+    sides(monkeypatch, side)
+    z = [x.detach() for x in batch(count, b=19)]
+    z[0][3] = z[0][5]  # and a view that is there twice
+    e = from_views(z)
+    for t in (0.5, 0.1):
+        assert is_symmetric(pseudo_task(e, t))
+        found = gradient_by_pairs(pseudo_task(e, t))
+        assert_close(found, by_rows(e, t), rtol=1e-11, atol=1e-12)
+
+
+def test_gradient_by_pairs_of_zero_and_nan():
+    z = [x.detach() for x in batch(2, b=7)]
+    z[1][2] = 0
+    found = gradient_norm(from_views(z), 0.3)
+    others = torch.arange(14) != 9
+    expected = by_rows(from_views(z), 0.3).norm(dim=1) * gradient_scale(from_views(z), 0.3)
+    assert found[9] == 0 and found.isfinite().all()
+    assert_close(found[others], expected[others], rtol=1e-11, atol=1e-12)
+    z[0][4, 0] = math.nan
+    assert gradient_norm(from_views(z), 0.3).isnan().all()
+
+
+def test_norm_at_a_low_temperature():
+    "Exponents too far apart for half of the matrix are taken row by row."
+    e = from_views([x.detach().float() for x in batch(2, b=9)])
+    exact = from_views([x.detach() for x in batch(2, b=9)])
+    for t in (0.5, 0.03, 0.01, 0.001):
+        found = gradient_norm(e, t).double()
+        assert_close(found, gradient_norm(exact, t), rtol=1e-3, atol=1e-4 / t)
+        assert is_symmetric(pseudo_task(e, t)) == (t >= 0.025)

@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from configs import comparison, run_of
-from unremix.cli import main, strategy_rows
+from unremix.catalogue import entry
+from unremix.cli import main
 from unremix.compare_config import cell_config
 from unremix.config import TrainConfig, assign, criterion_of, read
 from unremix.hard_negatives import Uniform
@@ -38,10 +39,15 @@ def test_what_can_move_is_one_number():
 
 @pytest.mark.parametrize('strategy', HAS)
 def test_what_the_command_tells_is_what_there_is(strategy):
-    "`unremix strategies` names no knob that is not there, and the first ones that are."
-    told = next(row[3] for row in strategy_rows() if row[0] == strategy)
-    named = [k.strip() for k in told.split(',') if k.strip(' …')]
-    assert tuple(named) == known()[strategy].knobs[:len(named)] and (len(named) == len(known()[strategy].knobs)) != ('…' in told)
+    "`unremix strategies` names the knobs that are there, with the defaults of a run."
+    told, run = entry(strategy), run_of(strategy=strategy)
+    assert tuple(knob.name for knob in told.knobs) == known()[strategy].knobs
+    assert {knob.name for knob in told.knobs if knob.moves} == set(known()[strategy].movable)
+    for knob in told.knobs:
+        if knob.name in ('temperature', 'tau_plus'):
+            assert read(criterion_of(run), knob.name) == knob.default
+        else:
+            assert run.fields()[knob.name] == knob.default
 
 
 @pytest.mark.parametrize('strategy', HAS)

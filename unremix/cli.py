@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'GONE', 'run_train', 'run_compare', 'run_sweep', 'run_evaluate', 'mean_and_range', 'sweep_text',
-           'scores_text', 'first_four', 'strategy_rows', 'run_strategies', 'usage', 'run_command', 'answer',
+           'scores_text', 'StrategiesCommand', 'run_strategies', 'usage', 'run_command', 'answer',
            'open_closed_streams', 'nobody_reads', 'main']
 
 # %% ../nbs/library/85_cli.ipynb #3f68be0b
@@ -15,13 +15,16 @@ if __name__ == '__main__' and __package__:
     raise SystemExit(command())
 
 # %% ../nbs/library/85_cli.ipynb #22518d7e
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .arguments import require
+from .catalogue import as_records, catalogue, listing
 from unremix.commands import (
     EvaluateCommand,
     SweepCommand,
@@ -32,7 +35,6 @@ from .compare import compare, resolve_rows
 from .evaluate import evaluate, score
 from .grid import read_grid
 from .parsing import parse
-from .registry import known
 from .run_folder import check_folder
 from .run_parts import resolve
 from .sweep import by_cell, sweep
@@ -123,31 +125,21 @@ def scores_text(scores: dict[str, Any]) -> str:
     return align_columns(rows)
 
 # %% ../nbs/library/85_cli.ipynb #9b4129dc
-def first_four(names: Iterable[str]) -> str:
-    "Names in a line, the fifth and later as three dots."
-    names = list(names)
-    if len(names) > 4:
-        names = [*names[:4], '…']
-    return ', '.join(names)
+@dataclass(frozen=True)
+class StrategiesCommand:
+    "List the strategies: formula, paper, knobs with their defaults."
 
-
-def strategy_rows() -> list[tuple[str, ...]]:
-    "What `unremix strategies` prints: name, weight, source, the first of the knobs."
-    title = 'weight of negative j for anchor i (mean 1)'
-    rows: list[tuple[str, ...]] = [('name', title, 'source', 'knobs')]
-    for name, strategy in known().items():
-        knobs = first_four(strategy.knobs)
-        rows.append((name, strategy.weight, strategy.source, knobs))
-    return rows
+    json: bool = False  # for a program, with the meaning and range of each knob
 
 
 def run_strategies(args: list[str]) -> None:
-    "List the strategies: equation, source, knobs."
-    rows = strategy_rows()
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
-        print('  '.join(cells).rstrip())
+    "List the strategies: formula, paper, knobs."
+    command = parse(StrategiesCommand, args, 'unremix strategies')
+    entries = catalogue()
+    if command.json:
+        print(json.dumps(as_records(entries), indent=1, ensure_ascii=False))
+        return
+    print(listing(entries))
     print('\n`unremix train --strategy NAME --help` says what the knobs are.')
 
 # %% ../nbs/library/85_cli.ipynb #d4ec671e

@@ -47,14 +47,18 @@ def mean_one(
 
 # %% ../nbs/library/20_hard_negatives.ipynb #84398bb1
 class Offset(Protocol):
-    "What is added to a negative's exponent besides its similarity; constants."
+    """What is added to a negative's exponent besides its similarity; constants.
+
+    It is the same for all views of the anchor's sample. A slice is of samples. The
+    views of some candidates lie view by view.
+    """
 
     @property
     def bound(self) -> float: ...  # the largest absolute value
 
-    def __call__(self, anchors: slice, candidates: slice) -> Tensor: ...  # (a n)
+    def __call__(self, anchors: slice, candidates: slice) -> Tensor: ...  # (s v·t)
 
-    def turned(self, candidates: slice, anchors: slice) -> Tensor: ...  # (n a)
+    def turned(self, candidates: slice, anchors: slice) -> Tensor: ...  # (v·t s)
 
 
 class Tilt(NamedTuple):

@@ -13,15 +13,14 @@ from torch import Tensor
 
 # %% ../nbs/library/07_offsets.ipynb #71aca239
 def moments(
-    a: Tensor,  # (n f) of the anchors
-    x: Tensor,  # (n f) of the candidates, which are the anchors, centred
+    a: Tensor,  # (s f) of the anchors' samples
+    x: Tensor,  # (v·s f) of the candidates, the views of these samples, centred
     views_of: tuple[int, int],  # number of views, number of samples
-) -> tuple[Tensor, Tensor]:  # (n) each
+) -> tuple[Tensor, Tensor]:  # (s) each
     "Mean and standard deviation of a_i·x_j over the views of other samples."
-    count, samples = views_of
+    count, _ = views_of
     k = len(x) - count
-    own = x.unflatten(0, views_of)  # (count samples f)
-    own = own.repeat(1, count, 1)  # (count n f): for every anchor, its sample's views
+    own = x.unflatten(0, views_of)  # (v s f)
     of_own = (own * a).sum(2)
     mean = -of_own.sum(0) / k
     square = ((a @ (x.T @ x)) * a).sum(1) - of_own.square().sum(0)
@@ -33,16 +32,18 @@ def moments(
 class Scores:
     "κ times the standard scores of an opinion; see `Offset` in `hard_negatives`."
 
-    anchors: Tensor  # (n f+1)
-    candidates: Tensor  # (n f+1)
+    anchors: Tensor  # (s f+1) of a sample
+    candidates: Tensor  # (v s f+1) of a view of a sample
     bound: float  # of the scores
 
     def __call__(self, anchors: slice, candidates: slice) -> Tensor:
-        product = self.anchors[anchors] @ self.candidates[candidates].T
+        asked = self.candidates[:, candidates].flatten(0, 1)
+        product = self.anchors[anchors] @ asked.T
         return product.clamp_(-self.bound, self.bound)
 
     def turned(self, candidates: slice, anchors: slice) -> Tensor:
-        product = self.candidates[candidates] @ self.anchors[anchors].T
+        asked = self.candidates[:, candidates].flatten(0, 1)
+        product = asked @ self.anchors[anchors].T
         return product.clamp_(-self.bound, self.bound)
 
 
@@ -70,8 +71,8 @@ CLIP = 3.0  # standard deviations
 
 
 def product_scores(
-    a: Tensor,  # (n f) of the anchors
-    x: Tensor,  # (n f) of the candidates
+    a: Tensor,  # (s f) of the anchors' samples
+    x: Tensor,  # (v·s f) of the candidates
     views_of: tuple[int, int],  # number of views, number of samples: at least 2
     kappa: float,  # ≥ 0
     floor: Tensor | float = 0.0,  # smaller deviations are rounding noise
@@ -85,4 +86,5 @@ def product_scores(
     unit = kappa / torch.maximum(deviation, deviation.new_zeros(()) + floor + smallest)
     anchors = torch.cat([a, -mean[:, None]], 1) * unit[:, None]
     candidates = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    return Scores(anchors.to(dtype), candidates.to(dtype), kappa * CLIP)
+    by_view = candidates.to(dtype).unflatten(0, views_of)
+    return Scores(anchors.to(dtype), by_view, kappa * CLIP)

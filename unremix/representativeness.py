@@ -82,15 +82,14 @@ def mean_cosine_distance(c: Contrast, sums: CosineSums) -> Tensor:  # (a n) in [
 def as_product(
     sums: CosineSums,  # of a plain batch
     views_of: tuple[int, int],  # number of views, number of samples
-) -> tuple[Tensor, Tensor]:  # (n d+1) of the anchors, (n d+1) of the candidates
+) -> tuple[Tensor, Tensor]:  # (b d+1) of the anchors' samples, (n d+1) of candidates
     "`mean_cosine_distance` is their inner product, up to a constant of the anchor."
     assert sums.others is not None
     count, samples = views_of
     k = count * (samples - 1)
     c, o = sums.shifted
-    of_others = sums.others.c.repeat(count, 1)
-    one = torch.ones_like(o)[:, None]
-    anchors = torch.cat([-of_others, one], 1) / (k - 1)
+    one = torch.ones_like(o[:samples])[:, None]
+    anchors = torch.cat([-sums.others.c, one], 1) / (k - 1)
     candidates = torch.cat([c, (k * o - sums.itself)[:, None]], 1)
     return anchors, candidates
 

@@ -95,7 +95,8 @@ def score_of_uncertainty(knobs: Knobs, e: Embeddings, known: Known) -> Scores | 
         return None
     u = known.uncertainty.of_candidates[:, None]
     floor = kind.floor * known.uncertainty.unit
-    return product_scores(torch.ones_like(u), u, e.batch, knobs.kappa[0], floor)
+    one = torch.ones_like(u[: e.batch[1]])
+    return product_scores(one, u, e.batch, knobs.kappa[0], floor)
 
 
 NOISE = Indicator._field_defaults['floor']  # of a distance

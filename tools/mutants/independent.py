@@ -41,7 +41,7 @@ UNCERTAINTY = (of(
         'the pseudo-label is the best guess',
     ),
     (
-        'return step - z * along',
+        'return step - z * outward',
         'return step',
         'the gradient is that on the sphere',
     ),

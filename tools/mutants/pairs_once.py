@@ -17,29 +17,39 @@ MUTANTS = (
         'pairs_once.py',
         EQUAL,
         (
-            'for columns in parts[i:]:',
-            'for columns in parts[i + 1 :]:',
+            'for columns in found[i:]:',
+            'for columns in found[i + 1 :]:',
             'pairs within a tile of the diagonal count',
         ),
         (
-            'diagonal = turn * samples - (columns.start - rows.start)',
-            'diagonal = turn * samples',
-            'a view is no negative of itself, in every tile',
+            'by_sample.diagonal(dim1=1, dim2=3).zero_()',
+            'by_sample[0, :, 0].fill_diagonal_(0)',
+            'a view is no negative of its other views',
         ),
         (
-            'for turn in range(1 - count, count):',
-            'for turn in range(count):',
-            'the other view of a sample is on both sides of the diagonal',
+            'in_views(p, of_rows, 1).diagonal(dim1=0, dim2=2).zero_()',
+            'pass',
+            "an opinion counts no view of the anchor's own sample",
         ),
         (
-            'sums[columns] += x_columns.sum(0)',
-            'sums[columns] += x_rows.sum(0)',
+            'in_views(p, of_columns, 0).diagonal(dim1=1, dim2=2).zero_()',
+            'of_columns.zero_()',
+            'a tile of the diagonal is pushed by both roles',
+        ),
+        (
+            'sums[columns.rows] += sums_of(p, x, q.columns, 0)',
+            'sums[columns.rows] += sums_of(p, x, q.rows, 1)',
             'offsets of the anchors in the columns are their own',
         ),
         (
-            'if rows != columns:\n        sums[columns]',
-            'if True:\n        sums[columns]',
+            'if rows != columns:\n        sums[columns.rows]',
+            'if True:\n        sums[columns.rows]',
             'a tile of the diagonal is added once',
+        ),
+        (
+            'return q.sum(dim).repeat(p.views_of[0])',
+            'return q.sum(dim).repeat_interleave(p.views_of[0])',
+            'a block lies view by view',
         ),
         (
             'found.append(tilt.share * above',
@@ -67,13 +77,13 @@ MUTANTS = (
             'each anchor has a gradient of its own',
         ),
         (
-            'return torch.addcmul(of_rows * x[rows][:, None], of_columns, x[columns])',
-            'return torch.addcmul(of_rows * x[rows][:, None], of_rows, x[columns])',
+            'addcmul_(q.columns[:, None], each)',
+            'addcmul_(q.columns[:, None], each.flip(1))',
             'the gradient of a candidate asks what its anchor thinks of it',
         ),
         (
-            'total[columns].addmm_(g.T, z[rows])',
-            'total[columns].addmm_(g.T, z[columns][: len(g)])',
+            'total[columns.rows].addmm_(g.T, z[rows.rows])',
+            'total[columns.rows].addmm_(g.T, z[columns.rows][: len(g)])',
             'columns are pushed by the rows',
         ),
         (
@@ -82,8 +92,8 @@ MUTANTS = (
             'the gradient of a cosine is that of a logit over the temperature',
         ),
         (
-            'return e if slope == 1 else e.pow(slope)',
-            'return e',
+            'both = e if tilt.slope == 1 else e.pow(tilt.slope)',
+            'both = e',
             'β other than 1',
         ),
     )
@@ -91,8 +101,8 @@ MUTANTS = (
         'pairs_once.py',
         'with_labels_and_ids',
         (
-            'e.masked_fill_(same & known[:, None], 0.0)',
-            'e.masked_fill_(same, 0.0)',
+            'same = (mine == ids[columns.rows]) & (mine >= 0)',
+            'same = mine == ids[columns.rows]',
             'unknown labels are equal to nobody',
         ),
     )
@@ -100,7 +110,7 @@ MUTANTS = (
         'pairs_in_a_loss.py',
         'with_labels_and_ids',
         (
-            'clear_shared_ids(negative, rows, columns, p)',
+            'clear_shared_ids(p, negative, rows, columns)',
             'pass',
             'K counts the negatives that are left',
         ),
@@ -223,8 +233,8 @@ MUTANTS = (
             'the logarithmic pool adds both opinions',
         ),
         (
-            'return Scores(anchors.to(dtype), candidates.to(dtype), kappa * CLIP)',
-            'return Scores(anchors.to(dtype), candidates.to(dtype), CLIP)',
+            'return Scores(anchors.to(dtype), by_view, kappa * CLIP)',
+            'return Scores(anchors.to(dtype), by_view, CLIP)',
             'scores are clipped before κ multiplies them',
         ),
     )
@@ -238,11 +248,64 @@ MUTANTS = (
         ),
     )
     + of(
+        'tiles.py',
+        EQUAL,
+        (
+            'for some in slices(samples, max(1, side // count)):',
+            'for some in slices(samples, side):',
+            'a tile is as large as it says, and not larger',
+            'only speed and memory depend on the size of a tile',
+        ),
+        (
+            'return torch.cat(parts, 1).view(x.shape)',
+            'return torch.cat(parts).view(x.shape)',
+            'every view gets its own loss',
+        ),
+    )
+    + of(
+        'gradient_norm.py',
+        f'gradient_by_pairs {EQUAL}',
+        (
+            'tile.sub_(shift[rows, None])',
+            'pass',
+            'the exponentials are symmetric',
+        ),
+        (
+            'tile.fill_diagonal_(lowest)',
+            'pass',
+            'the own view is no answer',
+        ),
+        (
+            'best.update(tile, columns, rows, 0)',
+            'pass',
+            'the likeliest answer may stand in the other half',
+        ),
+        (
+            'mean[columns].addmm_(tile.T, c[rows])',
+            'mean[columns].addmm_(tile.T, c[columns][: len(tile)])',
+            'a tile serves its columns',
+        ),
+        (
+            'view = torch.where(better, at + answers.start, self.view[asked])',
+            'view = torch.where(better, at, self.view[asked])',
+            'answers have the number of the batch',
+        ),
+    )
+    + of(
+        'gradient_norm.py',
+        'norm_at_a_low_temperature',
+        (
+            '2 / t <= SPREAD[e.z.dtype]',
+            'True',
+            'far views would drop out of the task',
+        ),
+    )
+    + of(
         'representativeness.py',
         f'offsets_against_loops {EQUAL}',
         (
-            'anchors = torch.cat([-of_others, one], 1) / (k - 1)',
-            'anchors = torch.cat([of_others, one], 1) / (k - 1)',
+            'anchors = torch.cat([-sums.others.c, one], 1) / (k - 1)',
+            'anchors = torch.cat([sums.others.c, one], 1) / (k - 1)',
             'far from the others and not near',
         ),
     )
