@@ -143,7 +143,7 @@ def text_of(cells, reference='simclr'):
 def test_a_row_that_failed_everywhere():
     rows, text = text_of({'simclr': cell('1010', '1000'), 'hcl': FAILED, 'unremix': cell('1110', '1100')})
     assert rows['hcl'] == {'n': 0, 'failed': 'seed 0: loss is not finite at step 3; seed 1: loss is not finite at step 4'}
-    assert rows['unremix']['difference'] == .25 and text.splitlines()[2].split()[:5] == ['hcl', '0', '–', '–', 'failed']
+    assert rows['unremix']['difference'] == .25 and text.splitlines()[2].split()[:5] == ['hcl', '0', '–', 'failed', '–']
     assert text.splitlines()[-1] == 'hcl failed: seed 0: loss is not finite at step 3; seed 1: loss is not finite at step 4'
 
 
@@ -232,6 +232,11 @@ def test_steps_are_timed_in_turns(monkeypatch):
 
 def test_columns():
     assert align_columns([('a', 'b'), ('long', '1'), ('x', '')]) == 'a     b\nlong  1\nx'
+    wide = [('row', *['x' * 20] * 5), ('a', *'12345')]
+    blocks = align_columns(wide).split('\n\n')
+    assert len(blocks) == 2 and [b.split()[-1] for b in blocks] == ['3', '5'] and all(b.splitlines()[1][0] == 'a' for b in blocks)
+    assert max(map(len, align_columns(wide).splitlines())) <= 80
+    assert align_columns([('row', 'x' * 90)]).split() == ['row', 'x' * 90]
     row = {'linear': {'mean': .5, 'sd': .125}, 'difference': .0123, 'error': .0046, 'verdict': 'better'}
     assert cell_text(row, 'linear', 100, 1) == '50.0 ± 12.5' and cell_text(row, 'knn10') == '–' and difference_text(row) == '+1.2 ± 0.5 better'
     assert difference_text({}) == '–' and difference_text({'failed': 'x'}) == 'failed'
@@ -275,7 +280,11 @@ def test_every_column_shows_its_own_score():
     names = 'linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank'
     more = 'hardness', 'false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass', 'effective_negatives', 'clamped_fraction'
     row = {'n': 1} | {name: spread([i/10]) for i, name in enumerate(names + more, 1)} | {'test_error': .123, 'step_seconds': .456, 'overhead': .5}
-    text = table({'rows': {'simclr': row}, 'config': {'strategy': 'simclr'}}).splitlines()
-    assert text[0].split() == 'row n linear % ± test vs simclr kNN10 % kNN200 % alignment uniformity rank'.split()
-    assert text[1].split() == 'simclr 1 10.0 12.3 reference 20.0 30.0 0.40 0.50 0.6'.split()
-    assert text[4].split() == 'simclr 0.70 0.80 0.90 1.00 1 1.20 456 +50 %'.split()
+    blocks = table({'rows': {'simclr': row}, 'config': {'strategy': 'simclr'}}).split('\n\n')
+    titles, values = zip(*(block.splitlines() for block in blocks))
+    def joined(lines): # what of a row does not fit into 80 columns stands below, with the row's name again
+        return [word for line in lines for word in line.split()[1:]]
+    assert joined(titles) == ('n linear % vs simclr ± test kNN10 % kNN200 % alignment uniformity rank '
+                              'hardness false-neg. rate mass hard mass effective neg. clamped ms/step overhead').split()
+    assert joined(values) == '1 10.0 reference 12.3 20.0 30.0 0.40 0.50 0.6 0.70 0.80 0.90 1.00 1 1.20 456 +50 %'.split()
+    assert {line.split()[0] for line in values} == {'simclr'} and max(map(len, titles)) <= 80

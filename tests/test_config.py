@@ -383,3 +383,15 @@ def test_the_help_of_every_field_is_there():
     words = text.getvalue()
     for f in HOME:
         assert re.search(rf'--(no-)?{f.replace("_", "-")}\b', words), f
+
+
+def test_all_strategies_are_rows():
+    "`all` is every strategy that has a name, once, and cross-entropy only as its own row."
+    from unremix.compare_config import CompareConfig
+
+    every = [name for name in known() if name != 'supervised']
+    rows = CompareConfig(strategies=('all',)).strategies
+    assert list(rows) == every
+    rows = CompareConfig(strategies=('hcl', 'all', 'hcl(beta=2)')).strategies
+    assert rows[0] == 'hcl' and rows[-1] == 'hcl(beta=2)'
+    assert sorted(rows) == sorted([*every, 'hcl(beta=2)'])

@@ -17,7 +17,7 @@ from .arguments import require
 from .config import TrainConfig
 from .config_groups import END, HOME, LossConfig, RENAMED, ScheduleConfig
 from .data import is_count
-from .registry import Strategy, find, from_text, known, perhaps
+from .registry import Strategy, find, from_text, known, perhaps, with_all
 from .several_runs import rehearse
 
 # %% ../nbs/library/73_compare_config.ipynb #ad2fc200
@@ -43,7 +43,8 @@ class CompareConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     # for every row that has them; schedules as beta_end
     knobs: dict[str, Any] = field(default_factory=dict)
-    # rows: strategies, with knobs where they are not the defaults, as in 'hcl(beta=2)'
+    # rows: strategies, with knobs where they are not the defaults, as in 'hcl(beta=2)';
+    # all = every one that has a name
     strategies: tuple[str, ...] = ('simclr', 'debiased', 'hcl', 'unremix')
     reference: str | None = None  # row the others are compared with; None = the first
     seeds: int = 2  # runs per row, 1 or more; 2 or more for an error
@@ -190,7 +191,7 @@ def check_rows(cfg: CompareConfig) -> None:
     is_list = isinstance(given, (tuple, list)) and len(given) > 0
     texts = is_list and all(isinstance(row, str) for row in given)
     require(texts, 'strategies', 'one or more rows, such as simclr', given)
-    rows = tuple(given)
+    rows = with_all(tuple(given))
     object.__setattr__(cfg, 'strategies', rows)
     runs = [row_config(cfg, row) for row in rows]
     check_knobs(cfg)
