@@ -79,9 +79,20 @@ COVERED = {Uniform, Debiased, HCL, UnReMix}  # above, in several settings
 for name, known in registry.known().items():
     if known.kind in COVERED or known.kind.__module__ == 'unremix.controls':
         continue
-    LOSSES[name] = lambda t, known=known: ContrastiveLoss(
-        known.kind(), loss=InfoNCE(known.tau_plus or 0.0), temperature=t
+    prior = InfoNCE(known.tau_plus or 0.0)
+    LOSSES[name] = lambda t, known=known, prior=prior: ContrastiveLoss(
+        **({'loss': prior} | known.parts_of(known.kind())), temperature=t
     )
+READINGS = dict(
+    positive_norm=dict(pseudo_label='positive'),
+    positive_influence=dict(pseudo_label='positive', uncertainty='influence'),
+    score=dict(pool='score', beta=2.0),
+    score_attached=dict(pool='score', detach_weights=False),
+    score_candidate=dict(pool='score', uncertainty='candidate_gradient'),
+    candidate_attached=dict(uncertainty='candidate_gradient', detach_weights=False),
+)
+for name, knobs in READINGS.items():
+    LOSSES[name] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 SELECTING = {'top', 'own'}
 every_loss = pytest.mark.parametrize('name', LOSSES)
 

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .contrast import Comparison, Contrast
+from .contrast import Contrast
 from .embeddings import Embeddings, Index, places, views_of_batch
 from .hard_negatives import log_share
-from .pseudo_task import PSEUDO_LABELS, PseudoTask, in_batch, per_candidate
-from .pseudo_task import pseudo_logits, pseudo_task, row_ranges
-from .rules import Rule, views
+from .pseudo_task import PSEUDO_LABELS, PseudoTask, centred, in_batch
+from .pseudo_task import per_candidate, pseudo_logits, pseudo_task, row_ranges
+from .rules import Rule, as_roles, views
 
 # %% ../nbs/library/22_gradient_norm.ipynb #0a415a63
 def gradient_rows(task: PseudoTask, rows: Index) -> Tensor:  # (r d)
@@ -132,12 +132,11 @@ def influence(c: Contrast, directions: Directions) -> Tensor:  # (a n) in [−1,
     return cosine.mul_(h[mine] @ h.T)
 
 # %% ../nbs/library/22_gradient_norm.ipynb #f61ae10f
-def negative_shares(c: Contrast) -> Tensor:  # (a n)
-    "Share p_ij of each negative in an anchor's softmax; 0 elsewhere."
-    compared = c.positive | c.negative
-    has_positive = c.positive.any(1, keepdim=True)
-    log_p = log_share(c.logits, compared, compared.any(1))
-    return log_p.exp() * (c.negative & has_positive)
+def negative_shares(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    "(a n) share p_ij of each negative in an anchor's softmax; 0 elsewhere."
+    compared = positive | negative
+    log_p = log_share(logits, compared, compared.any(1))
+    return log_p.exp() * (negative & positive.any(1, keepdim=True))
 
 
 def candidate_gradient(
@@ -153,9 +152,11 @@ def candidate_gradient(
     if anchors is None:
         anchors = views_of_batch(candidates)
     anchors = candidates.everybody(anchors)
-    everybody = Comparison(anchors, candidates, rule, temperature)
+    c, o = centred(candidates)
     total = torch.zeros_like(candidates.z)
     for rows in row_ranges(candidates, 0, anchors.z.shape[0]):
-        c = everybody.contrast(rows)
-        total.addmm_(negative_shares(c).T, c.anchors.z)
+        some = anchors[rows]
+        logits = torch.addmm(-o, c[places(some, candidates)], c.T) / temperature
+        p = negative_shares(logits, *as_roles(rule(some, candidates)))
+        total.addmm_(p.T, some.z)
     return torch.linalg.vector_norm(total, dim=1)
