@@ -172,9 +172,11 @@ def test_the_candidate_asks_the_rule_and_all_anchors():
         assert_close(whole(z1, z2), blocks(z1, z2), **NEARLY)
     alone = UnReMix((1, 0, 0), uncertainty='candidate_gradient')
     e = from_views([z1, z2])
-    by_rule = [alone(compare(e, e, rule))[0, 10:] for rule in (views, across)]
-    spread = [x - x.mean() for x in by_rule]
-    assert not torch.allclose(*spread)
+    c = compare(e, e, across)
+    u = naive_candidate(c)
+    for i, negative in enumerate(c.negative):
+        expected = 8 * standard(u[negative]).softmax(0)
+        assert_close(alone(c)[i, negative].exp(), expected, **EXACTLY)
     t = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     prepared = prepare_uncertainty(e, 'candidate_gradient', t)
     assert not prepared.of_candidates.requires_grad
