@@ -145,7 +145,7 @@ def candidate_gradient(
     anchors: Embeddings | None = None,  # a, constants; None: the views of the batch
     rule: Rule = views,
 ) -> Tensor:  # (n) ≥ 0
-    """Length of what a candidate receives from a contrastive loss (`'candidate_gradient'`).
+    """Length of what the loss sends to a candidate (`'candidate_gradient'`).
 
     After CM-ACC (Ma et al. 2021), in our reading. No gradient is meant to flow.
     """
