@@ -132,6 +132,7 @@ WRONG = dict(
     gather_distributed=no_switch,
     pairs_once=no_switch,
     detach_weights=no_switch,
+    pseudo_label=(None, *no_name),
 )
 
 

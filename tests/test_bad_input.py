@@ -41,7 +41,7 @@ IDS = 'must be of shape (4)'
 WHOLE = 'must be a whole number ≥ 1'
 UNCERTAINTIES = (
     "['norm', 'influence', 'entropy', 'overlap', 'image_overlap', "
-    "'image_similarity', 'boundary']"
+    "'image_similarity', 'boundary', 'candidate_gradient']"
 )
 DRAWS = "not random with chunk_size and reduction='none', which draw twice"
 CASES = {
@@ -144,7 +144,7 @@ CASES = {
     ),
     'pool': (
         lambda: UnReMixLoss(pool='mean'),
-        "pool must be one of ['linear', 'log'], got 'mean'",
+        "pool must be one of ['linear', 'log', 'score'], got 'mean'",
     ),
     'pool and normalize': (
         lambda: Knobs(pool='log', normalize='sum'),
@@ -153,6 +153,22 @@ CASES = {
     'pool assigned after normalize': (
         lambda: later(UnReMixLoss(normalize='sum'), pool='log'),
         "normalize must be 'softmax' with pool='log', got 'sum'",
+    ),
+    'pool of scores and kappa': (
+        lambda: UnReMixLoss(pool='score', kappa=(1.0, 2.0)),
+        "kappa must be left at (1.0, 1.0) with pool='score'",
+    ),
+    'pool of scores and bars': (
+        lambda: UnReMixLoss(pool='score', normalize='minmax'),
+        "normalize must be 'softmax' with pool='score', got 'minmax'",
+    ),
+    'pseudo_label': (
+        lambda: UnReMixLoss(pseudo_label='truth'),
+        "pseudo_label must be one of ['argmax', 'positive'], got 'truth'",
+    ),
+    'pseudo_label that nobody reads': (
+        lambda: UnReMixLoss(uncertainty='entropy', pseudo_label='positive'),
+        "pseudo_label must be left at argmax with uncertainty='entropy'",
     ),
     'select': (
         lambda: UnReMixLoss(select='best'),

@@ -22,6 +22,7 @@ ENDS = {'temperature_end': .2, 'tau_plus_end': .3, 'beta_end': 0.}
 HAS = { # by hand, from the papers
     'simclr': {'temperature'}, 'debiased': {'temperature', 'tau_plus'}, 'hcl': {'temperature', 'tau_plus', 'beta'},
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
+    'unremix-across': {'temperature', 'tau_plus', 'beta'}, 'unremix-drawing': {'temperature', 'tau_plus', 'beta'},
     'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set()}
 NUMBERS = 'temperature', 'tau_plus', 'beta'
 PAIRS = [(s, k) for s in HAS for k in NUMBERS]

@@ -79,9 +79,20 @@ COVERED = {Uniform, Debiased, HCL, UnReMix}  # above, in several settings
 for name, known in registry.known().items():
     if known.kind in COVERED or known.kind.__module__ == 'unremix.controls':
         continue
-    LOSSES[name] = lambda t, known=known: ContrastiveLoss(
-        known.kind(), loss=InfoNCE(known.tau_plus or 0.0), temperature=t
+    prior = InfoNCE(known.tau_plus or 0.0)
+    LOSSES[name] = lambda t, known=known, prior=prior: ContrastiveLoss(
+        **({'loss': prior} | known.parts_of(known.kind())), temperature=t
     )
+READINGS = dict(
+    positive_norm=dict(pseudo_label='positive'),
+    positive_influence=dict(pseudo_label='positive', uncertainty='influence'),
+    score=dict(pool='score', beta=2.0),
+    score_attached=dict(pool='score', detach_weights=False),
+    score_candidate=dict(pool='score', uncertainty='candidate_gradient'),
+    candidate_attached=dict(uncertainty='candidate_gradient', detach_weights=False),
+)
+for name, knobs in READINGS.items():
+    LOSSES[name] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 SELECTING = {'top', 'own'}
 every_loss = pytest.mark.parametrize('name', LOSSES)
 
@@ -276,7 +287,9 @@ def test_equal_scores_are_uniform(name):
     loss = LOSSES[name](0.5)
     c = loss.contrast(z, z)
     assert_close(loss.log_weights(c), uniform(c))
-    others = 8 if name == 'decoupled' else 9  # which leaves the positive out
+    others = c.k[0].item()
+    if name != 'decoupled':  # which leaves the positive out
+        others += 1
     if not tau_plus(loss):
         assert_close(loss(z, z), torch.tensor(math.log(others), dtype=torch.float64))
 
@@ -334,6 +347,7 @@ def test_a_replaced_contrast_is_a_fresh_one(name):
     (z1, z2), hidden = views()
     (o1, o2), other_hidden = views(seed=3)
     loss = LOSSES[name](0.5)
+    loss.pairs = None
     c = loss.contrast(z1, z2, hidden=hidden)
     loss.log_weights(c)
     other = loss.contrast(o1, o2, hidden=other_hidden)

@@ -161,6 +161,7 @@ class UnReMixLoss(ContrastiveLoss):
     select = Knob('weights', 'select')
     k_keep = Knob('weights', 'k_keep')
     detach_weights = Knob('weights', 'detach')
+    pseudo_label = Knob('weights', 'pseudo_label')
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class UnReMixLoss(ContrastiveLoss):
         tau_plus: float = 0.0,  # in [0, 1): class prior for debiasing
         # λ of uncertainty, similarity, representativeness: ≥ 0, sum 1
         mix: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3),
-        beta: float = 1.0,  # ≥ 0: sharpness of similarity
+        beta: float = 1.0,  # ≥ 0: sharpness of similarity; of all with pool='score'
         # ≥ 0: sharpness of uncertainty and of representativeness
         kappa: tuple[float, float] = (1.0, 1.0),
         uncertainty: str = 'norm',  # a key of `UNCERTAINTIES`
@@ -176,10 +177,12 @@ class UnReMixLoss(ContrastiveLoss):
         uncertainty_temperature: float | None = None,
         distance: str = 'cosine',  # 'cosine' or 'euclidean'
         normalize: str = 'softmax',  # 'softmax', 'sum' or 'minmax'
-        pool: str = 'linear',  # 'linear' or 'log' [ours]
+        pool: str = 'linear',  # 'linear', 'log' [ours] or 'score'
         select: str | None = None,  # None: weigh all; 'top' or 'sample': keep `k_keep`
         k_keep: int | None = None,  # ≥ 1 with `select`
         detach_weights: bool = True,  # False: gradient through similarity, as in HCL
+        # right answer of the pseudo-task: the best guess, or 'positive', the other view
+        pseudo_label: str = 'argmax',
         *,
         pairs: Rule | None = None,
         reduction: str = 'mean',
@@ -200,6 +203,7 @@ class UnReMixLoss(ContrastiveLoss):
             select=select,
             k_keep=k_keep,
             detach=detach_weights,
+            pseudo_label=pseudo_label,
         )
         super().__init__(
             weights,

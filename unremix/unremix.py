@@ -20,7 +20,7 @@ from .contrast import with_prepared
 from .embeddings import Embeddings, full_precision
 from .hard_negatives import Tilt
 from .knobs import Knobs
-from .normalizers import NORMALIZERS, standard_score
+from .normalizers import NORMALIZERS, similarity_score, standard_score
 from .offsets import Scores, SumOf, product_scores
 from .pools import linear_pool, log_pool
 from .pseudo_task import Centred, centred
@@ -50,6 +50,12 @@ def mixture(
         by_u = kappa_u, lambda: standard_score(u(), c)
         by_r = kappa_r, lambda: standard_score(r(), c)
         return log_pool(c, knobs.beta * c.logits, [by_u, by_r])
+    if knobs.pool == 'score':
+        mix_u, mix_a, mix_r = (knobs.beta * share for share in knobs.mix)
+        by_u = mix_u, lambda: standard_score(u(), c)
+        by_a = mix_a, lambda: similarity_score(c)
+        by_r = mix_r, lambda: standard_score(r(), c)
+        return log_pool(c, torch.zeros_like(c.logits), [by_u, by_a, by_r])
     of, (mix_u, mix_a, mix_r) = NORMALIZERS[knobs.normalize], knobs.mix
     by_u = mix_u, lambda: of.other(u(), c, kappa_u)
     by_a = mix_a, lambda: of.similarity(c, knobs.beta, shifted)
@@ -147,8 +153,8 @@ class UnReMix(Knobs):
     `UnReMix()(contrast)` gives (a n) log weights, −inf off the negatives. Those of an
     anchor's negatives average 1. Gradient flows through the similarity only, and only
     with `detach=False` and without `select`. After Tabassum et al. 2022; normalisation,
-    λ, κ and temperatures are our reading, and `pool='log'` is ours. Fields are those of
-    `Knobs`.
+    λ, κ and temperatures are our reading, and `pool='log'` is ours. `Knobs` has the
+    fields.
 
     A synthetic negative, which is no candidate, gets the weight of an average negative.
     Raises `ValueError` as `Knobs` does.
@@ -185,7 +191,8 @@ class UnReMix(Knobs):
         u = r = shifted = None
         with full_precision(candidates.z):
             if asks_uncertainty:
-                u = prepare_uncertainty(candidates, self.uncertainty, t)
+                kind = self.uncertainty, t, self.pseudo_label
+                u = prepare_uncertainty(candidates, *kind, anchors, rule)
             if asks_distance:
                 r = prepare_distance(candidates, rule, self.distance)
             if self.asks_range:
@@ -196,6 +203,7 @@ class UnReMix(Knobs):
         "What `mixture` gives, as ratios of sums; None where it is none."
         e = comparison.candidates
         by_score = self.normalize == 'softmax' and self.select is None
+        by_score = by_score and self.pool != 'score'  # its slope differs by anchor
         if not by_score or not is_plain(comparison.rule, e) or e.batch[1] < 3:
             return None
         if e.z.device.type == 'mps':  # Apple's GPUs have no 64 bits

@@ -85,8 +85,8 @@ UNCERTAINTY = (of(
         'the documented width of the boundary',
     ),
     (
-        'Score(gradient_norm, for_all, floor=0.01, unit=None)',
-        'Score(gradient_norm, for_all, unit=None)',
+        "Score(gradient_norm, for_all, 0.0, 0.01, None, ('pseudo_label',))",
+        "Score(gradient_norm, for_all, 0.0, 1e-4, None, ('pseudo_label',))",
         'near-collapse does not amplify rounding',
     ),
 ))
