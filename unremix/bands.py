@@ -80,7 +80,7 @@ class ADNCE:
 @strategy('simans', 'exp(-a (cos_ij - cos_ip + b)^2)', 'Zhou et al. 2022')
 @dataclass(frozen=True)
 class SimANS:
-    """Weight by nearness to the positive's cosine (Zhou et al. 2022); constants, mean 1.
+    """Weight by nearness to the positive (Zhou et al. 2022); constants, mean 1.
 
     The mean cosine stands for several positives. Numbers and cosine are ours. Raises
     `ValueError` for a `sharpness` that is no number ≥ 0, a `below` that is no number.

@@ -69,7 +69,7 @@ def potentials_shape(
 class Transport:
     """Rows of the entropic transport plan of all anchors onto their negatives.
 
-    `Transport()(contrast)` gives (a n) log weights, −inf off the negatives; they average
+    `Transport()(contrast)` gives (a n) log weights, −inf off negatives. They average
     1 and are constants. Source: Jiang et al. 2023 (HCL-OT). A synthetic negative gets
     the weight of an average one. Whatever the `chunk_size`, one table of all anchors
     and candidates is held in `prepare`. Raises `ValueError` for numbers out of range,
