@@ -24,17 +24,22 @@ HAS = { # by hand, from the papers
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
     'unremix-across': {'temperature', 'tau_plus', 'beta'}, 'unremix-drawing': {'temperature', 'tau_plus', 'beta'},
     'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set()}
+OWN = { # further numbers of one strategy, each with an end that is no default
+    'adnce': {'mu': .5, 'sigma': 1.}, 'simans': {'sharpness': 1., 'below': .2}, 'ring': {'inner': .05, 'outer': .5}, 'topk': {}, 'margin': {'margin': .2},
+    'given': {}, 'transport': {'epsilon': 1.}, 'mmcl': {'bandwidth': 20., 'cost': 50., 'ridge': .2}}
+HAS |= {name: {'temperature', 'tau_plus'} for name in OWN}
+ENDS |= {f'{knob}_end': end for ends in OWN.values() for knob, end in ends.items()}
 NUMBERS = 'temperature', 'tau_plus', 'beta'
 PAIRS = [(s, k) for s in HAS for k in NUMBERS]
 
 
 def test_every_strategy_has_its_knobs():
     assert set(known()) == set(HAS)
-    assert {name: set(s.movable) & set(NUMBERS) for name, s in known().items()} == HAS
+    assert {name: set(s.movable) for name, s in known().items()} == {name: HAS[name] | set(OWN.get(name, ())) for name in HAS}
 
 
 def test_what_can_move_is_one_number():
-    assert {k for s in known().values() for k in s.movable} == set(NUMBERS)
+    assert {k for s in known().values() for k in s.movable} == {*NUMBERS, *(knob for ends in OWN.values() for knob in ends)}
     with pytest.raises(ValueError, match='mix_end must be None with unremix, whose mix is no single number, got 1.0'): run_of(strategy='unremix', mix_end=1.)
 
 
@@ -67,7 +72,7 @@ def test_the_loss_is_made_from_its_knobs(strategy):
         assert repr(criterion) == repr(plain)
 
 
-@pytest.mark.parametrize('strategy,knob', [p for p in PAIRS if p[1] in HAS[p[0]]])
+@pytest.mark.parametrize('strategy,knob', [p for p in PAIRS if p[1] in HAS[p[0]]] + [(s, k) for s in OWN for k in OWN[s]])
 def test_a_knob_moves(strategy, knob):
     "From its own start to the asked end, in the loss that computes the steps."
     end = ENDS[f'{knob}_end']

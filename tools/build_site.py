@@ -21,13 +21,14 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Start': ['which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
-    'Losses': ['library/1*', 'library/38_*', 'library/39_*', 'library/40_*'],
+    'Losses': ['library/1[0-8]_*', 'library/38_*', 'library/39_*', 'library/40_*'],
     'Weightings': ['library/2*', 'library/41_*', 'library/43_*'],
+    'Relatives': ['library/4[5-9]_*', 'library/19_*', 'library/09_*', 'library/8[67]_*'],
     'Scale': ['library/3[0-4]_*', 'library/44_*'],
     'Images': ['library/5[0-46-8]_*'],
     'Training': ['library/6*'],
-    'Comparing': ['library/7*', 'library/42_*', 'library/8*', 'library/9*'],
-    'Plumbing': ['library/0*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
+    'Comparing': ['library/7*', 'library/42_*', 'library/8[0-5]_*', 'library/9*'],
+    'Plumbing': ['library/0[0-8]_*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 

@@ -106,7 +106,14 @@ def is_knobs(kind: Any) -> bool:
     return frozen and called and ready
 
 # %% ../nbs/library/01_registry.ipynb #f6da990f
-PAGES = ('hard_negatives', 'unremix', 'readings', 'controls')  # with strategies
+PAGES = (  # with strategies
+    'hard_negatives',
+    'unremix',
+    'readings',
+    'bands',
+    'solved_weights',
+    'controls',
+)
 
 
 def known() -> dict[str, Strategy]:
