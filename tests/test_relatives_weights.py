@@ -190,7 +190,9 @@ def test_uncertainties_that_are_refused():
     for bad in (torch.ones(4), torch.ones(16, 4), 1.0):
         with pytest.raises(ValueError, match='^u must be of shape'):
             by_uncertainty(c, bad)
-    with pytest.raises(ValueError, match='uncertainty_temperature must be left at None'):
+    with pytest.raises(
+        ValueError, match='uncertainty_temperature must be left at None'
+    ):
         Given(uncertainty='boundary', uncertainty_temperature=0.1)
     u = torch.ones(16, requires_grad=True)
     assert not by_uncertainty(c, u).requires_grad
