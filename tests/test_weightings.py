@@ -279,6 +279,9 @@ def test_float32_log_weights_near_float64(name):
             hidden = hidden_like(z1.to(dtype))
             c = loss.contrast(z1.to(dtype), z2.to(dtype), hidden=hidden)
             both.append(loss.log_weights(c).double())
+        if name == 'given':  # which cuts shares below a millionth to nothing
+            k = c.k.clamp_min(1)[:, None]
+            both = [log_w.exp() / k for log_w in both]
         if near(name):
             message = f'{case} at t={t}'
             assert_close(
