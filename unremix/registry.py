@@ -106,7 +106,7 @@ def is_knobs(kind: Any) -> bool:
     return frozen and called and ready
 
 # %% ../nbs/library/01_registry.ipynb #f6da990f
-PAGES = ('hard_negatives', 'unremix', 'controls')  # the pages with strategies
+PAGES = ('hard_negatives', 'unremix', 'controls', 'mixtures', 'one_class')
 
 
 def known() -> dict[str, Strategy]:
