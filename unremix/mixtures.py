@@ -6,7 +6,7 @@
 __all__ = ['Moves', 'knobs_in_range', 'SynCo', 'sscl_parts', 'SSCL', 'MMix']
 
 # %% ../nbs/library/47_mixtures.ipynb #ad77be71
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -78,8 +78,8 @@ class SynCo:
     sigma: float = 0.01  # ≥ 0: standard deviation of the noise per dimension
     delta: float = 0.01  # ≥ 0: length of the step towards the anchor
     eta: float = 0.01  # ≥ 0: length of the step along the signs, per dimension
-    # None: PyTorch's own random numbers; else the same each step
-    seed: int | None = None
+    # None: PyTorch's own random numbers; else the same each step. No knob of a run.
+    seed: int | None = field(default=None, metadata={'knob': False})
     active: float = 1.0  # in [0, 1]: part of each kind that counts, for a warm-up
 
     def __post_init__(self) -> None:

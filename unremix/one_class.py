@@ -6,13 +6,14 @@
 __all__ = ['TOLERANCE', 'Shared', 'inside_sphere', 'chosen', 'MiOC']
 
 # %% ../nbs/library/86_one_class.ipynb #c92fc29f
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .arguments import require
+from .composition import uncompiled
 from .contrast import Contrast, prepared_for
 from .embeddings import EMPTY, MEMORY, Embeddings
 from .mixtures import knobs_in_range
@@ -82,8 +83,8 @@ class MiOC:
     inside: int = 8  # ≥ 0: mixtures with a negative inside of the sphere
     gamma: float = 0.01  # > 0: of the kernel; larger is more local
     nu: float = 0.01  # in (0, 1]: at most this part lies outside
-    # None: PyTorch's own random numbers; else the same each step
-    seed: int | None = None
+    # None: PyTorch's own random numbers; else the same each step. No knob of a run.
+    seed: int | None = field(default=None, metadata={'knob': False})
     active: float = 1.0  # in [0, 1]: part of each kind that counts, for a warm-up
 
     def __post_init__(self) -> None:
@@ -106,7 +107,8 @@ class MiOC:
         usable = candidates.view == MEMORY
         if not usable.any():
             usable = candidates.view != EMPTY
-        inner = usable & inside_sphere(batch, candidates.z, self.gamma, self.nu)
+        inside = uncompiled(inside_sphere)
+        inner = usable & inside(batch, candidates.z, self.gamma, self.nu)
         if not inner.any():
             inner = usable
         shape, generator = (3, self.anywhere + self.inside), generator_of(self.seed)

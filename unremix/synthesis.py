@@ -9,7 +9,7 @@ __all__ = ['with_synthetic', 'without_synthetic', 'Nearest', 'nearest_negatives'
 # %% ../nbs/library/16_synthesis.ipynb #9fbb1b8a
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -149,8 +149,8 @@ class MoCHi:
 
     hardest: int = 64  # ≥ 1: of how many nearest negatives
     count: int = 16  # ≥ 0: mixtures of two negatives, per anchor
-    # None: PyTorch's own random numbers; else the same each step
-    seed: int | None = None
+    # None: PyTorch's own random numbers; else the same each step. No knob of a run.
+    seed: int | None = field(default=None, metadata={'knob': False})
     with_anchor: int = 0  # ≥ 0: mixtures of a negative with the anchor, per anchor
     active: float = 1.0  # in [0, 1]: part of each kind that counts, for a warm-up
 
