@@ -83,7 +83,7 @@ def nearest_negatives(c: Contrast, hardest: int) -> Nearest:
 
 # %% ../nbs/library/16_synthesis.ipynb #d9a4ddc8
 def generator_of(seed: int | None) -> torch.Generator | None:
-    "None: PyTorch's own random numbers."
+    "None: PyTorch's own random numbers. A seed breaks the graph of `torch.compile`."
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 
