@@ -106,9 +106,10 @@ class SynCo:
         views, samples = candidates.batch
         like, generator = candidates.z, generator_of(self.seed)
         shape = 3, views * samples, sum(self.counts)
-        uniform = numbers(torch.rand, shape, generator, like)
+        first, second, share = numbers(torch.rand, shape, generator, like)
         shape = views * samples, self.noisy, like.shape[1]
-        return Moves(*uniform, numbers(torch.randn, shape, generator, like))
+        noise = numbers(torch.randn, shape, generator, like)
+        return Moves(first, second, share, noise)
 
     def made(self, c: Contrast) -> Tensor:  # (a s d)
         "The negatives, of any norm."
