@@ -347,12 +347,12 @@ def test_mioc_takes_those_inside():
     "And each is a negative of whom its candidate is a negative."
     e = embeddings.from_views(list(heap(20, 4).chunk(2)))
     c = compare(e, e, rules.views, T)
-    part = MiOC(anywhere=300, inside=300, gamma=1.0, nu=0.4, seed=2)
+    part = MiOC(anywhere=200, inside=300, gamma=1.0, nu=0.4, seed=2)
     _, at = part.prepare(c.anchors, c.candidates, rules.views, T)
     inner = inside_sphere(c.candidates.z, c.candidates.z, 1.0, 0.4)
     assert 0 < (~inner).sum() <= 8
-    assert inner[at[300:]].all() and not inner[at[:300]].all()
-    assert set(at[300:].tolist()) == set(inner.nonzero()[:, 0].tolist())
+    assert inner[at[200:]].all() and not inner[at[:200]].all()
+    assert set(at[200:].tolist()) == set(inner.nonzero()[:, 0].tolist())
     more = part(c)
     assert more.negative[:, 20:].equal(c.negative[:, at])
     z, _ = part.prepare(c.anchors, c.candidates, rules.views, T)
