@@ -6,6 +6,7 @@ The invariants are those of the pages on hard negatives, uncertainty and UnReMix
 import math
 from dataclasses import dataclass, is_dataclass, replace
 from importlib.util import find_spec
+from functools import partial
 from itertools import product
 from typing import ClassVar
 
@@ -78,16 +79,27 @@ for u in UNCERTAINTIES:
         knobs['uncertainty_temperature'] = 0.1
     LOSSES[f'{u}_log'] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 COVERED = {Uniform, Debiased, HCL, UnReMix}  # above, in several settings
+COMPOSED = {}  # strategies of another place, and made of several parts
 ABSENT = set() if find_spec('ot') else {'transport'}  # without the extra `ot`
+
+
+def composed(known, t):
+    "As in a run, but made-up negatives are the same at each call."
+    part = known.kind()
+    if hasattr(part, 'seed'):
+        part = replace(part, seed=0)
+    parts = {'loss': InfoNCE(known.tau_plus or 0.0)} | known.parts_of(part)
+    return ContrastiveLoss(**parts, temperature=t)
+
+
 for name, known in registry.known().items():
     if known.kind in COVERED or known.kind.__module__ == 'unremix.controls':
         continue
     if name in ABSENT:
         continue
-    prior = InfoNCE(known.tau_plus or 0.0)
-    LOSSES[name] = lambda t, known=known, prior=prior: ContrastiveLoss(
-        **({'loss': prior} | known.parts_of(known.kind())), temperature=t
-    )
+    alone = known.place == 'weights' and 'synthesis' not in known.parts_of(known.kind())
+    table = LOSSES if alone else COMPOSED
+    table[name] = partial(composed, known)
 READINGS = dict(
     positive_norm=dict(pseudo_label='positive'),
     positive_influence=dict(pseudo_label='positive', uncertainty='influence'),
@@ -99,13 +111,23 @@ READINGS = dict(
 for name, knobs in READINGS.items():
     LOSSES[name] = lambda t, knobs=knobs: UnReMixLoss(t, **knobs)
 LOSSES['mmcl_inverse'] = lambda t: ContrastiveLoss(MMCL(solver='inverse'), temperature=t)
+EVERY = LOSSES | COMPOSED
+ON_THE_HOST = {'mioc'}  # scikit-learn solves it, which no compiler looks into
 NEVER_UNIFORM = {'top', 'own'}  # even if all negatives are equal
 SELECTING = NEVER_UNIFORM | {'ring', 'topk', 'margin', 'mmcl', 'mmcl_inverse'}
 every_loss = pytest.mark.parametrize('name', LOSSES)
+of_any_place = pytest.mark.parametrize('name', EVERY)
+on_devices = pytest.mark.parametrize('name', [x for x in EVERY if x not in ON_THE_HOST])
 
 
 def tau_plus(loss):
     return getattr(loss.loss, 'tau_plus', 0.0)
+
+
+def without_prior(loss):
+    "Labels already remove what it corrects for."
+    if tau_plus(loss):
+        loss.loss = replace(loss.loss, tau_plus=0.0)
 
 
 def views(b=6, d=8, f=5, dtype=torch.float64, seed=0):
@@ -226,13 +248,13 @@ def test_views_in_any_order(name):
     assert_close(rolled, log_w[roll][:, roll])
 
 
-@every_loss
+@of_any_place
 @pytest.mark.parametrize(
     'dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
 )
 def test_finite_values_and_gradients(name, dtype):
     for (case, (z1, z2)), t in product(edge_cases().items(), (0.5, 0.01)):
-        loss = LOSSES[name](t)
+        loss = EVERY[name](t)
         # the second leaves no negative at all; labels exclude tau_plus
         labels = [None, torch.zeros(len(z1), dtype=torch.long)]
         for y in labels[:1] if tau_plus(loss) else labels:
@@ -247,16 +269,15 @@ def test_finite_values_and_gradients(name, dtype):
                 assert value == 0 and (a.grad == 0).all()
 
 
-@every_loss
+@of_any_place
 def test_finite_with_several_positives(name):
     "Also where nobody is left to be a negative, and where the temperature learns."
     for (case, (z1, z2)), t in product(edge_cases().items(), (0.5, 0.02)):
         for labels in (torch.arange(len(z1)) % 3, torch.zeros(len(z1)).long()):
             temperature = LearnedTemperature(t)
-            loss = LOSSES[name](temperature)
+            loss = EVERY[name](temperature)
             loss.pairs = supervised
-            if tau_plus(loss):
-                loss.tau_plus = 0.0
+            without_prior(loss)
             a, b = (z.clone().requires_grad_() for z in (z1, z2))
             value = loss(a, b, a.flip(1), labels=labels)
             value.backward()
@@ -322,6 +343,46 @@ def test_blocks_of_rows_give_the_same_rows(name, given):
     assert_close(torch.cat(cut), whole)
 
 
+def unseeded(loss):
+    "Random numbers are PyTorch's own, as in a run."
+    if hasattr(loss.synthesis, 'seed'):
+        loss.synthesis = replace(loss.synthesis, seed=None)
+
+
+@pytest.mark.parametrize('given', COMPANIONS)
+@pytest.mark.parametrize('name', COMPOSED)
+def test_blocks_of_another_place_give_the_whole(name, given):
+    "Value and gradient; random numbers are drawn once per step."
+    z, _ = views()
+    more, kwargs, rule = COMPANIONS[given]
+    loss = EVERY[name](0.5)
+    if 'labels' in kwargs:
+        without_prior(loss)
+    unseeded(loss)
+    found = []
+    for chunk_size in (None, 5):
+        torch.manual_seed(0)
+        leaves = [x.clone().requires_grad_() for x in (*z, *more)]
+        loss.pairs, loss.chunk_size = rule, chunk_size
+        value = loss(*leaves, **kwargs)
+        found.append([value.detach(), *torch.autograd.grad(value, leaves[:1])])
+    assert_close(*found)
+
+
+@pytest.mark.parametrize('name', COMPOSED)
+def test_a_replaced_contrast_of_another_place_is_a_fresh_one(name):
+    (z1, z2), (o1, o2) = views()[0], views(seed=3)[0]
+    loss = EVERY[name](0.5)
+    if loss.synthesis is None:
+        pytest.skip('it reads its tables only')
+    c, other = loss.contrast(z1, z2), loss.contrast(o1, o2)
+    loss.synthesis(c)
+    new = dict(anchors=other.anchors, candidates=other.candidates, logits=other.logits)
+    found, fresh = loss.synthesis(replace(c, **new)), loss.synthesis(other)
+    assert_close(found.logits, fresh.logits)
+    assert found.negative.equal(fresh.negative)
+
+
 def farther_samples(anchors, candidates):
     "An own rule: neighbours in the batch are left out."
     roles = rules.views(anchors, candidates)
@@ -338,14 +399,14 @@ def farther_by_replacement(anchors, candidates):
     return roles._replace(negative=negative)
 
 
-@every_loss
+@of_any_place
 @pytest.mark.parametrize('chunk_size', (None, 5))
 def test_a_rule_made_of_the_roles_of_another(name, chunk_size):
     "What `views` knew of its own negatives is forgotten."
     (z1, z2), hidden = views()
     found = []
     for rule in (farther_samples, farther_by_replacement):
-        loss = LOSSES[name](0.5)
+        loss = EVERY[name](0.5)
         loss.pairs, loss.chunk_size = rule, chunk_size
         found.append(loss(z1, z2, hidden=hidden))
     assert_close(*found)
@@ -372,13 +433,13 @@ def test_a_replaced_contrast_is_a_fresh_one(name):
     assert_close(losses.mean(), loss(z1, z2, hidden=hidden))
 
 
-@every_loss
+@of_any_place
 def test_a_temperature_that_learns_changes_no_number(name):
     found = []
     learned = LearnedTemperature(0.5).double()
     for t in (learned().item(), learned):
         (z1, z2), hidden = views()
-        loss = LOSSES[name](t)
+        loss = EVERY[name](t)
         z1.requires_grad_()
         value = loss(z1, z2, hidden=hidden)
         value.backward()
@@ -388,13 +449,15 @@ def test_a_temperature_that_learns_changes_no_number(name):
     assert learned.x.grad.isfinite() and learned.x.grad != 0
 
 
-@every_loss
+@on_devices
 def test_compiles_without_a_break(name):
     (z1, z2), hidden = views(dtype=torch.float32)
-    loss = LOSSES[name](0.5)
+    loss = EVERY[name](0.5)
+    unseeded(loss)  # a seed would break the graph
     torch._dynamo.reset()
     results = []
     for f in (loss, torch.compile(loss, fullgraph=True, backend='aot_eager')):
+        torch.manual_seed(0)
         a, b = z1.clone().requires_grad_(), z2.clone().requires_grad_()
         value = f(a, b, hidden=hidden)
         value.backward()
@@ -415,7 +478,7 @@ def fake_tensors_can_be_indexed():
     not fake_tensors_can_be_indexed(),
     reason='this PyTorch cannot index fake tensors of a GPU without a driver',
 )
-@every_loss
+@on_devices
 def test_everything_stays_on_the_device(name):
     # without gradient: PyTorch asks for a driver when it goes backward on a GPU
     with FakeTensorMode(), torch.no_grad():
@@ -432,7 +495,7 @@ def test_everything_stays_on_the_device(name):
             learned = LearnedTemperature(0.5)
         calls = [(0.5, *x) for x in companions] + [(learned, *companions[0])]
         for t, more, given in calls:
-            loss = LOSSES[name](t)
+            loss = EVERY[name](t)
             for loss.chunk_size in (None, 4):
                 labelled = dict(true_labels=ids, return_stats=True)
                 value, stats = loss(z1, z2, *more, **labelled, **given)
@@ -440,13 +503,13 @@ def test_everything_stays_on_the_device(name):
                 assert places == {'cuda'}
 
 
-@every_loss
+@of_any_place
 def test_bfloat16_autocast_is_float32_of_rounded_inputs(name):
     (z1, z2), h = views(dtype=torch.bfloat16)
     with torch.autocast('cpu', torch.bfloat16):
-        low = LOSSES[name](0.5)(z1, z2, hidden=h)
+        low = EVERY[name](0.5)(z1, z2, hidden=h)
     widened = tuple(x.float() for x in h)
-    full = LOSSES[name](0.5)(z1.float(), z2.float(), hidden=widened)
+    full = EVERY[name](0.5)(z1.float(), z2.float(), hidden=widened)
     assert low.dtype == torch.float32
     assert_close(low, full, rtol=1e-6, atol=1e-6)
 
@@ -454,7 +517,7 @@ def test_bfloat16_autocast_is_float32_of_rounded_inputs(name):
 def test_labels_are_read_by_no_weighting():
     (z1, z2), hidden = views()
     y = torch.tensor([0, 0, 1, 1, 2, 2])
-    for name, make in LOSSES.items():
+    for name, make in EVERY.items():
         given = dict(hidden=hidden, true_labels=y, return_stats=True)
         value, stats = make(0.5)(z1, z2, **given)
         assert value == make(0.5)(z1, z2, hidden=hidden), name

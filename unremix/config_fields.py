@@ -12,7 +12,7 @@ from typing import Any
 
 from .arguments import require
 from .config_groups import END, GROUPS, HOME, RENAMED, values_of
-from .registry import check_knob, find, perhaps
+from .registry import check_knob, find, is_setting, perhaps
 
 # %% ../nbs/library/62_config_fields.ipynb #cb9cbbbb
 def sorted_out(name: str, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -35,7 +35,7 @@ def sorted_out(name: str, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]
 
 def check_names(name: str) -> None:
     "Raise `ValueError` for a knob that is called like something else in a run."
-    own = {f.name for f in dataclasses.fields(find(name).kind) if f.init}
+    own = {f.name for f in dataclasses.fields(find(name).kind) if is_setting(f)}
     taken = {*HOME, 'name', 'strategy', 'anneal_steps', 'temperature', 'tau_plus'}
     for knob in sorted(own):
         free = knob not in taken and not knob.endswith(END)

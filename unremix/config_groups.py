@@ -19,6 +19,7 @@ import torch
 from .arguments import require
 from .config_values import ABOVE_0, NOT_NEGATIVE, SHARE, Limit, as_kind, at_least
 from .config_values import check_fields, in_words, one_of
+from .registry import is_setting
 
 # %% ../nbs/library/61_config_groups.ipynb #52208362
 @dataclass(frozen=True)
@@ -240,4 +241,5 @@ RENAMED = {'detach_weights': 'detach'}  # what losses call it
 
 def values_of(group: Any) -> dict[str, Any]:
     "Name and value of the fields of a dataclass, those that are given when it is made."
-    return {f.name: getattr(group, f.name) for f in dataclasses.fields(group) if f.init}
+    settings = [f.name for f in dataclasses.fields(group) if is_setting(f)]
+    return {name: getattr(group, name) for name in settings}

@@ -15,7 +15,7 @@ MUTANTS = [
     *of('registry.py', f'{CONFIG} {MOVES}',
         ("return ('temperature',) * self.has_temperature + prior + own", "return prior + own", 'the temperature is a knob'),
         ("() if self.tau_plus is None else ('tau_plus',)", "('tau_plus',)", 'SimCLR does not debias'),
-        ("f.init and f.type in (float, 'float')", "f.init", 'what can move is one number'),
+        ("own = [f for f in mine if f.type in (float, 'float')]", "own = mine", 'what can move is one number'),
         ("if k in ('temperature', 'tau_plus')]", "if k in ('temperature',)]", 'the class prior moves'),
         ("return frozen and called and ready", "return called and ready", 'knobs that melt'),
         ("return frozen and called and ready", "return frozen and ready", 'weights that nobody can call'),

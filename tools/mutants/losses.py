@@ -239,22 +239,22 @@ SYNTHESIS = of(
     'synthesis.py',
     METHODS,
     (
-        'z = F.normalize(z.detach(), dim=2)',
-        'z = F.normalize(z, dim=2)',
+        'z = F.normalize(z.detach(), dim=-1)',
+        'z = F.normalize(z, dim=-1)',
         'gradient would flow into what was made up',
     ),
     (
-        'z = F.normalize(z.detach(), dim=2)',
+        'z = F.normalize(z.detach(), dim=-1)',
         'z = z.detach()',
         'mixtures would be shorter, so farther, than any embedding',
     ),
     (
-        "torch.einsum('ad,asd->as', c.anchors.z, z) / c.temperature",
-        "torch.einsum('ad,asd->as', c.anchors.z, z)",
+        "torch.einsum(pairs, c.anchors.z, z) / c.temperature",
+        "torch.einsum(pairs, c.anchors.z, z)",
         'synthetic negatives would have no temperature',
     ),
     (
-        'torch.cat([c.negative, ~nobody], 1)',
+        'torch.cat([c.negative, some], 1)',
         'torch.cat([c.negative, nobody], 1)',
         'synthetic negatives would be nobody',
     ),
@@ -274,19 +274,14 @@ SYNTHESIS = of(
         'what was prepared once would be prepared in every block',
     ),
     (
-        'at = (x[own] * few).long()',
-        'at = (x[own] * (few - 1)).long()',
+        'rank = (x * self.few).long()',
+        'rank = (x * (self.few - 1)).long()',
         'the last of the hardest negatives would never be drawn',
     ),
     (
-        'at = (x[own] * few).long()',
-        'at = (x[: len(own)] * few).long()',
+        'first, second, share = (x[own] for x in prepared_for',
+        'first, second, share = (x[: len(own)] for x in prepared_for',
         'every block would draw what the first has drawn',
-    ),
-    (
-        'share = draws.share[own][:, :, None]',
-        'share = draws.share[: len(own)][:, :, None]',
-        'every block would mix as the first has mixed',
     ),
     (
         'scores.topk(most, 1)',
@@ -295,12 +290,12 @@ SYNTHESIS = of(
     ),
     (
         'few = c.k.clamp(1, most)[:, None]',
-        'few = most',
+        'few = torch.full_like(c.k, most)[:, None]',
         'an anchor with few negatives would be mixed with its positive',
     ),
     (
-        'most = min(self.hardest, scores.shape[1])',
-        'most = self.hardest',
+        'most = min(hardest, scores.shape[1])',
+        'most = hardest',
         'a traceback where a batch has fewer candidates than `hardest`',
     ),
     (
@@ -309,28 +304,28 @@ SYNTHESIS = of(
         'an anchor would be mixed with itself and pushed away from it',
     ),
     (
-        '+ (1 - share) * drawn(draws.second)',
-        '+ share * drawn(draws.second)',
+        'y.lerp(x, alpha)',
+        'y.lerp(x, 0.5)',
         'mixtures would always be half-way',
     ),
     (
-        '+ (1 - share) * drawn(draws.second)',
-        '+ (1 - share) * drawn(draws.first)',
+        'y.lerp(x, alpha)',
+        'x.lerp(x, alpha)',
         'mixtures would be copies',
     ),
     (
-        'torch.Generator().manual_seed(self.seed)',
+        'torch.Generator().manual_seed(seed)',
         'torch.Generator().manual_seed(0)',
         '`seed` would have no effect',
     ),
     (
-        'shape = 3, views * samples, self.count',
-        'shape = 3, views * samples, 1',
+        'shape = 3, views * samples, self.count + self.with_anchor',
+        'shape = 3, views * samples, 1 + self.with_anchor',
         '`count` would have no effect',
     ),
     (
-        'F.pad(log_w, (0, c.synthetic), value=0.0)',
-        'F.pad(log_w, (0, c.synthetic), value=-math.inf)',
+        'average = torch.where(made_up, log_w.new_zeros(()), -math.inf)',
+        'average = torch.where(made_up, -math.inf, log_w.new_zeros(()))',
         'synthetic negatives would have no weight',
     ),
 )
