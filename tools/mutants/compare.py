@@ -132,7 +132,7 @@ COMPARE_MUTANTS = [
     *of('table.py', COMPARE,
     ('        rows = rejudged(rows, reference)\n', '        pass\n', 'older results are judged by the rule of today'),
     ("[f'{name} failed: {why}'", "[f'{name} failed'", 'the table says why'),
-    ('cell.rjust(width) for cell, width', 'cell.ljust(width) for cell, width', 'numbers stand right'),
+    ('line[column].rjust(widths[column])', 'line[column].ljust(widths[column])', 'numbers stand right'),
     ("if name not in row or row[name]['mean'] is None:", 'if name not in row:', 'a missing mean is a dash'))]
 
 SWEEP_MUTANTS = [

@@ -49,8 +49,8 @@ MUTANTS = (
         'gradient_norm.py',
         PARTNER,
         (
-            'step = mean - PSEUDO_LABELS[task.pseudo_label](task, rows, best)',
-            'step = mean - seen[best]',
+            'label = PSEUDO_LABELS[task.pseudo_label](task, slice(0, n), best.view)',
+            'label = c[best.view]',
             'the choice of a pseudo-label would be ignored',
         ),
     )
