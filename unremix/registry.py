@@ -106,7 +106,12 @@ def is_knobs(kind: Any) -> bool:
     return frozen and called and ready
 
 # %% ../nbs/library/01_registry.ipynb #f6da990f
-PAGES = ('hard_negatives', 'unremix', 'controls')  # the pages with strategies
+PAGES = (
+    'hard_negatives',
+    'unremix',
+    'controls',
+    'with_labels',
+)  # the pages with strategies
 
 
 def known() -> dict[str, Strategy]:
