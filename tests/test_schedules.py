@@ -21,8 +21,10 @@ ENDS = {'temperature_end': .2, 'tau_plus_end': .3, 'beta_end': 0.}
 HAS = { # by hand, from the papers
     'simclr': {'temperature'}, 'debiased': {'temperature', 'tau_plus'}, 'hcl': {'temperature', 'tau_plus', 'beta'},
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
-    'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set()}
+    'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set(),
+    'supcon': {'temperature'}, 'h-scl': {'temperature', 'beta'}, 'fnc': {'temperature', 'tau_plus'}, 'decoupled': {'temperature'}, 'cacr': set()}
 NUMBERS = 'temperature', 'tau_plus', 'beta'
+OF_ONE = {'threshold', 'tau_pos', 'tau_neg', 'attraction', 'repulsion', 'class_prior'} # numbers that one strategy has
 PAIRS = [(s, k) for s in HAS for k in NUMBERS]
 
 
@@ -32,7 +34,7 @@ def test_every_strategy_has_its_knobs():
 
 
 def test_what_can_move_is_one_number():
-    assert {k for s in known().values() for k in s.movable} == set(NUMBERS)
+    assert {k for s in known().values() for k in s.movable} == {*NUMBERS, *OF_ONE}
     with pytest.raises(ValueError, match='mix_end must be None with unremix, whose mix is no single number, got 1.0'): run_of(strategy='unremix', mix_end=1.)
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .arguments import require
 
 # %% ../nbs/library/01_registry.ipynb #83096590
-PLACES = ('weights', 'synthesis', 'pairs', 'loss')
+PLACES = ('weights', 'synthesis', 'pairs', 'loss', 'batch')
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Strategy:
     # configuration → loss; None: a `ContrastiveLoss` of these parts
     criterion: Callable[[Any], Any] | None = None
     has_temperature: bool = True
-    place: str = 'weights'  # of `PLACES`: which part of a loss an instance is
+    place: str = 'weights'  # of `PLACES`: what an instance is
     # an instance → the parts of a loss by place; None: it is the part itself
     parts: Callable[[Any], dict[str, Any]] | None = None
 
@@ -110,7 +110,10 @@ PAGES = (
     'hard_negatives',
     'unremix',
     'controls',
+    'cacr',
     'with_labels',
+    'false_negatives',
+    'batch_sampler',
 )  # the pages with strategies
 
 
