@@ -1,6 +1,8 @@
 "Pairs, losses and who shares a batch: each method against its formula in loops."
 
 import math
+import random
+from itertools import islice
 
 import pytest
 import torch
@@ -9,13 +11,19 @@ from torch.testing import assert_close
 
 from configs import run_of
 from unremix import ContrastiveLoss
+from unremix.batch_sampler import BatchSampler, proximity_graph, walk, walked
 from unremix.cacr import CACR, Decoupled
+from unremix.checkpoint import restore, save_checkpoint
 from unremix.config import criterion_of
 from unremix.contrast import compare
 from unremix.controls import LabelledLoss
 from unremix.embeddings import from_views
-from unremix.false_negatives import FNC
+from unremix.false_negatives import FNC, GloFND, GloFNDLoss
+from unremix.hard_negatives import uniform
+from unremix.info_nce import InfoNCE
 from unremix.rules import across, views
+from unremix.run_parts import embeddings_of, set_up
+from unremix.steps import chosen, epoch_steps
 from unremix.with_labels import HSCL, SupCon
 
 EXACT = dict(rtol=1e-8, atol=1e-8)
@@ -257,3 +265,187 @@ def test_decoupled():
 def test_what_is_out_of_range_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def glofnd_in_loops(batches, n, alpha, rate, warmup, t):
+    "Losses and thresholds, one image and one pair after the other."
+    threshold, visits, losses = [1.0] * n, [0] * n, []
+    for several, idx in batches:
+        z, image = table(several)
+        cosine = (z @ z.T).tolist()
+        loss, shares, quantiles = 0.0, {}, {}
+        for i in range(len(z)):
+            who = idx[image[i]]
+            others = [j for j in range(len(z)) if image[j] != image[i]]
+            left = others
+            if visits[who] >= warmup:
+                left = [j for j in others if cosine[i][j] <= threshold[who]]
+            positives = [j for j in range(len(z)) if image[j] == image[i] and j != i]
+            total = sum(math.exp(cosine[i][j] / t) for j in positives + left)
+            terms = [math.log(total) - cosine[i][p] / t for p in positives]
+            loss += sum(terms) / len(terms) / len(z)
+            above = sum(cosine[i][j] > threshold[who] for j in others) / len(others)
+            ranked = sorted((cosine[i][j] for j in others), reverse=True)
+            shares.setdefault(who, []).append(above)
+            quantiles.setdefault(who, []).append(ranked[int(alpha * len(others))])
+        for who in shares:
+            moved = threshold[who] - rate * (alpha - sum(shares[who]) / len(several))
+            first = sum(quantiles[who]) / len(several)
+            threshold[who] = max(-1.0, min(1.0, moved if visits[who] else first))
+            visits[who] += 1
+        losses.append(loss)
+    return [torch.tensor(x, dtype=torch.float64) for x in (losses, threshold)]
+
+
+@pytest.mark.parametrize('count, chunk_size', [(2, None), (3, None), (2, 3)])
+def test_glofnd(count, chunk_size):
+    order = [[0, 1, 2, 3, 4], [4, 6, 5, 2, 0], [1, 0, 3, 6, 2], [0, 1, 2, 3, 4]]
+    batches = [(numbers(count, seed=s % 3), idx) for s, idx in enumerate(order)]
+    knobs = GloFND(alpha=0.3, rate=0.2, warmup=2)
+    loss = GloFNDLoss(images=7, pairs=knobs, chunk_size=chunk_size).double()
+    found = [loss(*several, sample_ids=torch.tensor(i)) for several, i in batches]
+    losses, threshold = glofnd_in_loops(batches, 7, 0.3, 0.2, 2, 0.5)
+    assert_close(torch.stack(found), losses, **EXACT)
+    assert_close(loss.threshold, threshold, **EXACT)
+    assert loss.visits.tolist() == [4, 3, 4, 3, 3, 1, 2]
+
+
+def small(**fields):
+    usual = dict(limit=64, batch_size=16, epochs=2, precision='32-true', log_every=1)
+    return run_of(**usual, accelerator='cpu', warmup_epochs=0, **fields)
+
+
+def test_glofnd_gets_its_ids_from_the_loop_and_keeps_its_state(tmp_path):
+    cfg = small(strategy='glofnd', warmup=1)
+    whole = set_up(cfg)
+    for epoch in (0, 1):
+        for _ in epoch_steps(whole, epoch):
+            pass
+    assert (whole.criterion.visits == 2).all()
+    assert_close(*resumed(cfg, whole, tmp_path))
+
+
+def resumed(cfg, whole, tmp_path):
+    "What a run without and one with an interruption after 6 of 8 steps end with."
+    first = set_up(cfg)
+    for _ in epoch_steps(first, 0):
+        pass
+    steps = epoch_steps(first, 1)
+    for _ in range(2):
+        next(steps)
+    where = dict(epoch=1, done=2, seconds=0.0, loss=1.0)
+    save_checkpoint(tmp_path / 'checkpoint.pt', first, **where)
+    again = set_up(cfg)
+    state = restore(again, tmp_path / 'checkpoint.pt')
+    for _ in epoch_steps(again, 1, state['done'], state['random']):
+        pass
+    return [end_of(run) for run in (again, whole)]
+
+
+def end_of(run):
+    criterion = list(run.criterion.state_dict().values())
+    graph = [] if run.sampler is None else [run.sampler.graph]
+    return [*run.model.state_dict().values(), *criterion, *graph]
+
+
+def test_a_run_draws_its_batches_by_walks_and_goes_on_with_the_same(tmp_path):
+    knobs = dict(every=5, neighbours=20, restart=0.5)
+    cfg = small(strategy='batchsampler', **knobs)
+    whole = set_up(cfg)
+    assert type(whole.criterion.loss) is InfoNCE and whole.criterion.weights == uniform
+    for epoch in (0, 1):
+        for step, _, _ in epoch_steps(whole, epoch):
+            built = len(whole.sampler.graph) > 0
+            assert built == (step >= 5)
+    drawn = torch.arange(16)
+    batch = chosen(whole, 7, drawn)
+    assert batch[0] == 0 and len(set(batch.tolist())) == 16
+    assert not torch.equal(batch, drawn)
+    ends = resumed(cfg, whole, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    plain = set_up(small())
+    assert plain.sampler is None and chosen(plain, 7, drawn) is drawn
+
+
+def heaps(n=400, kinds=8, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    kind = torch.arange(n) % kinds
+    centre = torch.randn(kinds, 16, generator=g)
+    return F.normalize(centre[kind] + torch.randn(n, 16, generator=g), dim=1)
+
+
+def test_neighbours_are_the_nearest_of_those_that_are_drawn():
+    z = heaps()
+    exact = proximity_graph(z, candidates=1000, neighbours=7, size=37)
+    cosine = (z @ z.T).fill_diagonal_(-2)
+    assert torch.equal(exact.long(), cosine.argsort(1, descending=True)[:, :7])
+    graph = proximity_graph(z, candidates=100, neighbours=10, seed=3)
+    assert torch.equal(graph, proximity_graph(z, 100, 10, seed=3))
+    assert not torch.equal(graph, proximity_graph(z, 100, 10, seed=4))
+    assert all(
+        len(set(row)) == 10 and i not in row for i, row in enumerate(graph.tolist())
+    )
+    # of n others, a hundred draws hold the ten nearest only by chance
+    edges = cosine.gather(1, graph.long()).mean()
+    assert cosine.mean() + 0.2 < edges < cosine.gather(1, exact.long()).mean()
+
+
+def test_batches_hold_nobody_twice_and_are_harder():
+    z = heaps()
+    sampler = BatchSampler(candidates=200, neighbours=20)(400, 32, seed=5)
+
+    def hardness(batches):
+        found = []
+        for batch in batches:
+            assert len(set(batch)) == 32 and min(batch) >= 0 and max(batch) < 400
+            cosine = z[batch] @ z[batch].T
+            found.append((cosine.sum().item() - 32) / (32 * 31))
+        return sum(found) / len(found)
+
+    plain = hardness(sampler)
+    assert len(sampler) == 12 and sampler.step == 12
+    sampler.rebuild(z)
+    by_walks = hardness(sampler)
+    near = BatchSampler(restart=0.7, candidates=200, neighbours=20)(400, 32, seed=5)
+    near.rebuild(z)
+    assert plain + 0.05 < by_walks < hardness(near)
+
+
+def test_a_walk_goes_back_as_often_as_it_should():
+    star = [[1, 2, 3]] + [[1, 2, 3]] * 3  # nobody's neighbour is 0
+    for restart in (0.0, 0.1, 0.2, 1.0):
+        nodes = list(islice(walk(star, 0, restart, random.Random(0)), 100_001))
+        sd = math.sqrt(restart * (1 - restart) / 100_000)
+        assert abs(nodes[1:].count(0) / 100_000 - restart) <= 4 * sd
+        assert nodes[0] == 0
+
+
+def test_a_walk_that_is_caught_ends():
+    found = walked([[1], [0], [3], [2], [5], [4]], 2, 5, 0.2, random.Random(0))
+    assert set(found[:2]) == {2, 3} and len(set(found)) == 5
+
+
+def test_batches_follow_from_seed_and_step():
+    z = heaps()
+
+    def made(seed, step):
+        sampler = BatchSampler()(400, 32, seed)
+        sampler.rebuild(z, step=100)
+        return sampler.batch(step, start=9).tolist()
+
+    assert made(1, 107) == made(1, 107)
+    assert made(1, 107) != made(1, 108) and made(1, 107) != made(2, 107)
+    assert made(1, 107)[0] == 9
+    sampler = BatchSampler()(400, 32)
+    assert [s for s in range(301) if sampler.is_due(s)] == [100, 200, 300]
+
+
+def test_embeddings_of_all_images_change_nothing():
+    "Neither the encoder nor its mode, and nobody's depend on who is beside it."
+    run = set_up(small())
+    before = [x.clone() for x in run.model.state_dict().values()]
+    z = embeddings_of(run, size=64)
+    assert z.shape == (64, 128) and not z.requires_grad and run.model.training
+    after = run.model.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert_close(embeddings_of(run, size=5), z)

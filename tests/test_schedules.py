@@ -22,9 +22,10 @@ HAS = { # by hand, from the papers
     'simclr': {'temperature'}, 'debiased': {'temperature', 'tau_plus'}, 'hcl': {'temperature', 'tau_plus', 'beta'},
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
     'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set(),
-    'supcon': {'temperature'}, 'h-scl': {'temperature', 'beta'}, 'fnc': {'temperature', 'tau_plus'}, 'decoupled': {'temperature'}, 'cacr': set()}
+    'supcon': {'temperature'}, 'h-scl': {'temperature', 'beta'}, 'fnc': {'temperature', 'tau_plus'}, 'decoupled': {'temperature'}, 'cacr': set(),
+    'glofnd': {'temperature'}, 'batchsampler': {'temperature', 'tau_plus'}}
 NUMBERS = 'temperature', 'tau_plus', 'beta'
-OF_ONE = {'threshold', 'tau_pos', 'tau_neg', 'attraction', 'repulsion', 'class_prior'} # numbers that one strategy has
+OF_ONE = {'threshold', 'tau_pos', 'tau_neg', 'attraction', 'repulsion', 'class_prior', 'alpha', 'rate'} # numbers that one strategy has
 PAIRS = [(s, k) for s in HAS for k in NUMBERS]
 
 

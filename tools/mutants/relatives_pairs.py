@@ -139,4 +139,132 @@ LOSSES += of(
     ),
 )
 
-MUTANTS = LABELS + FALSE + LOSSES
+THRESHOLDS = of(
+    'false_negatives.py',
+    'test_glofnd',
+    (
+        'moved = own - rate * (alpha - share.to(own))',
+        'moved = own + rate * (alpha - share.to(own))',
+        'a threshold would run away from its quantile',
+    ),
+    (
+        'return fewer_negatives(roles, ~(cosine > threshold[:, None]))',
+        'return fewer_negatives(roles, cosine > threshold[:, None])',
+        'all but the suspects would be left out',
+    ),
+    (
+        'counts = self.visits[anchor] >= self.rule.warmup',
+        'counts = self.visits[anchor] > self.rule.warmup',
+        'the warm-up would be longer by one',
+    ),
+    (
+        'everybody = with_threshold(comparison, torch.full_like(threshold, math.inf))',
+        'everybody = comparison',
+        'a negative that is left out would no longer be counted',
+    ),
+)
+THRESHOLDS += of(
+    'false_negatives.py',
+    'test_glofnd_gets_its_ids_from_the_loop_and_keeps_its_state',
+    (
+        "self.register_buffer('threshold', torch.ones(images))",
+        "self.register_buffer('threshold', torch.ones(images), persistent=False)",
+        'a run that was stopped would begin with new thresholds',
+    ),
+)
+THRESHOLDS += of(
+    'steps.py',
+    'test_glofnd_gets_its_ids_from_the_loop_and_keeps_its_state',
+    (
+        "if run.queue or getattr(run.criterion, 'asks_ids', False):",
+        'if run.queue:',
+        'a loss that asks for ids would get none',
+    ),
+)
+
+GRAPH = 'test_neighbours_are_the_nearest_of_those_that_are_drawn'
+BATCHES = of(
+    'batch_sampler.py',
+    GRAPH,
+    (
+        'return others + (others >= rows[:, None])  # nobody draws itself',
+        'return others',
+        'an image would be its own neighbour, and one would have none',
+    ),
+    (
+        'best = cosine.masked_fill(again, -2.0).topk(',
+        'best = cosine.topk(',
+        'an image that is drawn twice would be two neighbours',
+    ),
+)
+BATCHES += of(
+    'batch_sampler.py',
+    'test_a_walk_goes_back_as_often_as_it_should',
+    (
+        'goes_back = chance.random() < restart',
+        'goes_back = chance.random() < restart / 2',
+        'walks would stray twice as far as asked',
+    ),
+)
+BATCHES += of(
+    'batch_sampler.py',
+    'test_a_walk_that_is_caught_ends',
+    (
+        'return [*found, *chance.sample(rest, missing)]',
+        'return [*found]',
+        'a batch would be too small',
+    ),
+)
+BATCHES += of(
+    'batch_sampler.py',
+    'test_batches_hold_nobody_twice_and_are_harder',
+    (
+        'node = start if goes_back else int(chance.choice(graph[node]))',
+        'node = start if goes_back else chance.randrange(len(graph))',
+        'batches would be drawn at random',
+    ),
+)
+BATCHES += of(
+    'batch_sampler.py',
+    'test_batches_follow_from_seed_and_step',
+    (
+        "chance = random.Random(f'{self.seed} {step}')",
+        "chance = random.Random(f'{self.seed}')",
+        'every step would have the same walk',
+    ),
+    (
+        "chance = random.Random(f'{self.seed} {step}')",
+        'chance = random.Random()',
+        'no run could be repeated',
+    ),
+)
+LOOP = 'test_a_run_draws_its_batches_by_walks_and_goes_on_with_the_same'
+BATCHES += of(
+    'checkpoint.py',
+    LOOP,
+    (
+        "EXTRAS = 'criterion', 'queue', 'follower', 'sampler'",
+        "EXTRAS = 'criterion', 'queue', 'follower'",
+        'a run that was stopped would go on with other batches',
+    ),
+)
+BATCHES += of(
+    'steps.py',
+    LOOP,
+    (
+        'batch = chosen(run, step, batch)',
+        'batch = batch[:]',
+        'a run would take no notice of the sampler',
+    ),
+)
+BATCHES += of(
+    'run_parts.py',
+    'test_embeddings_of_all_images_change_nothing',
+    (
+        'run.model.eval()  # batches must not depend on who was embedded with whom',
+        'pass',
+        'statistics of BatchNorm would move with each graph',
+    ),
+)
+
+MUTANTS = LABELS + FALSE + LOSSES + THRESHOLDS + BATCHES
