@@ -21,7 +21,7 @@ WRONG = [ # arguments, the whole sentence
     (['train', '--strategy', 'unremix', '--mix', '1', '0'], "Missing value for argument '--mix'. Expected 3 values."),
     (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
     (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
-    (['compare', '--strategies', 'best'], "row 'best': strategy must be one of simclr, debiased, hcl, unremix, supervised, oracle, placebo-u, placebo-ur, or module:Name, got 'best'"),
+    (['compare', '--strategies', 'best'], "row 'best': strategy must be one of simclr, debiased, hcl, unremix, supervised, oracle, placebo-u, placebo-ur, decoupled, cacr, supcon, h-scl, fnc, glofnd, batchsampler, or module:Name, got 'best'"),
     (['dance'], "command must be one of train, compare, sweep, evaluate, strategies, got 'dance'")]
 
 @pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')

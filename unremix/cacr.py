@@ -40,7 +40,7 @@ class Decoupled:
     def __call__(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
         return decoupled(c, log_w)
 
-# %% ../nbs/library/19_cacr.ipynb #eb8eb62f
+# %% ../nbs/library/19_cacr.ipynb #4a264ad5
 def expected(cost: Tensor, scores: Tensor, mask: Tensor) -> Tensor:  # (a n) each → (a)
     "Mean of the cost under a softmax of scores over the mask; gradient through both."
     some = mask & (scores != -math.inf)
@@ -63,8 +63,8 @@ def expected(cost: Tensor, scores: Tensor, mask: Tensor) -> Tensor:  # (a n) eac
 class CACR:
     """α Σπ⁺d² − β Σπ⁻d²: far positives and near negatives count most.
 
-    `CACR()(contrast, log_w)` gives (a) losses; log weights are added to the exponents of
-    the negatives. The temperature has no effect. Gradient flows through distances,
+    `CACR()(contrast, log_w)` gives (a) losses. Log weights are added to the exponents
+    of the negatives. The temperature has no effect. Gradient flows through distances,
     shares and weights. An anchor without positives or without negatives has loss 0 and
     no gradient. Source: Zheng et al. 2021 and their code.
 

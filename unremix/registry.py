@@ -118,10 +118,16 @@ PAGES = (
 
 
 def known() -> dict[str, Strategy]:
-    "All strategies that have a name."
+    "All strategies that have a name, in the order of `PAGES`, then of one's own."
     for page in PAGES:
         import_module(f'unremix.{page}')
-    return STRATEGIES
+    # which module came first depends on what else was imported
+    order = {f'unremix.{page}': i for i, page in enumerate(PAGES)}
+
+    def place(item: tuple[str, Strategy]) -> int:
+        return order.get(item[1].kind.__module__, len(PAGES))
+
+    return dict(sorted(STRATEGIES.items(), key=place))
 
 
 def find(name: str) -> Strategy:

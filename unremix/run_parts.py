@@ -200,6 +200,7 @@ def embeddings_of(run: Run, size: int = 512) -> Tensor:  # (n d)
     "All training images as they are, by the encoder as it is; `size` at a time."
     was_training = run.model.training
     run.model.eval()  # batches must not depend on who was embedded with whom
-    parts = [run.model(run.augment.plain(x))[0] for x in run.images.x.split(size)]
+    plain: Any = run.augment.plain
+    parts = [run.model(plain(x))[0] for x in run.images.x.split(size)]
     run.model.train(was_training)
     return torch.cat(parts)
