@@ -27,7 +27,7 @@ from .safe_files import write_atomic
 
 # %% ../nbs/library/68_checkpoint.ipynb #bc4cc93f
 # parts of a run with a state of their own, if it has them
-EXTRAS = 'criterion', 'queue', 'follower'
+EXTRAS = 'criterion', 'queue', 'follower', 'sampler'
 
 
 def before(path: Path) -> Path:
@@ -35,7 +35,7 @@ def before(path: Path) -> Path:
     return path.with_name(path.stem + '_before' + path.suffix)
 
 
-def extras_of(run: Run) -> dict[str, torch.nn.Module]:
+def extras_of(run: Run) -> dict[str, Any]:
     "The `EXTRAS` that a run has."
     parts = {name: getattr(run, name, None) for name in EXTRAS}
     return {name: part for name, part in parts.items() if part is not None}

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .arguments import require
 
 # %% ../nbs/library/01_registry.ipynb #83096590
-PLACES = ('weights', 'synthesis', 'pairs', 'loss')
+PLACES = ('weights', 'synthesis', 'pairs', 'loss', 'batch')
 
 
 def is_setting(f: Field[Any]) -> bool:
@@ -40,7 +40,7 @@ class Strategy:
     # configuration → loss; None: a `ContrastiveLoss` of these parts
     criterion: Callable[[Any], Any] | None = None
     has_temperature: bool = True
-    place: str = 'weights'  # of `PLACES`: which part of a loss an instance is
+    place: str = 'weights'  # of `PLACES`: what an instance is
     # an instance → the parts of a loss by place; None: it is the part itself
     parts: Callable[[Any], dict[str, Any]] | None = None
 
@@ -120,15 +120,25 @@ PAGES = (  # with strategies
     'solved_weights',
     'mixtures',
     'one_class',
+    'with_labels',
+    'false_negatives',
+    'cacr',
+    'batch_sampler',
     'controls',
 )
 
 
 def known() -> dict[str, Strategy]:
-    "All strategies that have a name."
+    "All strategies that have a name, in the order of `PAGES`, then of one's own."
     for page in PAGES:
         import_module(f'unremix.{page}')
-    return STRATEGIES
+    # which module came first depends on what else was imported
+    order = {f'unremix.{page}': i for i, page in enumerate(PAGES)}
+
+    def place(item: tuple[str, Strategy]) -> int:
+        return order.get(item[1].kind.__module__, len(PAGES))
+
+    return dict(sorted(STRATEGIES.items(), key=place))
 
 
 def with_all(rows: tuple[str, ...]) -> tuple[str, ...]:

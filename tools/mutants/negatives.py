@@ -192,7 +192,7 @@ MUTANTS = [
         ('    follow(run.follower, encoder, run.cfg.memory.momentum)', '    pass', 'the momentum encoder would never be updated'),
         ('follow(run.follower, encoder, run.cfg.memory.momentum)', 'follow(run.follower, encoder, 0.99)', '--momentum would be ignored'),
         ('sample_ids=idx, true_labels=y, labels=y', 'true_labels=y, labels=y', 'keys without sample ids'),
-        ("known = {'queue': run.queue, 'sample_ids': idx}", "known = {'queue': run.queue}", "an image's own old key would be its negative"),
+        ("if run.queue or getattr(run.criterion, 'asks_ids', False):", "if getattr(run.criterion, 'asks_ids', False):", "an image's own old key would be its negative"),
         ('keys, of_keys = z.chunk(2)[1].detach(), hidden.chunk(2)[1]', 'keys, of_keys = z.chunk(2)[0].detach(), hidden.chunk(2)[0]', 'queries would be pushed as keys')),
 
     *of('gather.py', RANKS,
