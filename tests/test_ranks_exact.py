@@ -391,6 +391,8 @@ LOSSES = dict(
     influence=made(UnReMixLoss, uncertainty='influence'),
     euclidean=made(UnReMixLoss, distance='euclidean'),
     overlap=made(UnReMixLoss, uncertainty='image_overlap'),
+    candidate=made(UnReMixLoss, uncertainty='candidate_gradient'),
+    partner=made(UnReMixLoss, pseudo_label='positive', pool='score'),
 )
 GIVEN = {
     'nothing': (),
