@@ -18,14 +18,17 @@ from unremix.config import criterion_of
 from unremix.contrast import compare
 from unremix.controls import LabelledLoss
 from unremix.embeddings import from_views
+from unremix.evaluate import score
 from unremix.false_negatives import FNC, GloFND, GloFNDLoss
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE
 from unremix.rules import across, views
 from unremix.run_parts import embeddings_of, set_up
 from unremix.steps import chosen, epoch_steps
+from unremix.train import train
 from unremix.with_labels import HSCL, SupCon
 
+NAMES = 'supcon', 'h-scl', 'fnc', 'glofnd', 'cacr', 'decoupled', 'batchsampler'
 EXACT = dict(rtol=1e-8, atol=1e-8)
 LABELS = [
     [0, 0, 1, 1, 2],
@@ -449,3 +452,22 @@ def test_embeddings_of_all_images_change_nothing():
     after = run.model.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert_close(embeddings_of(run, size=5), z)
+
+
+def test_glofnd_learns_nothing_of_test_images():
+    "Of them it knows no ids, neither in a rehearsal nor where a run is scored."
+    z1, z2 = numbers(2)
+    loss = GloFNDLoss(images=5)
+    with pytest.raises(ValueError, match='sample_ids must be given, got None'):
+        loss(z1, z2)
+    loss(z1, z2, sample_ids=torch.arange(5))
+    before = loss.threshold.clone()
+    assert_close(loss.eval()(z1, z2), ContrastiveLoss()(z1, z2))
+    assert torch.equal(loss.threshold, before) and loss.visits.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_each_trains_and_is_scored(name, tmp_path):
+    cfg = small(strategy=name).but({'epochs': 1, 'limit': 128})
+    result = train(cfg, tmp_path / 'run', finish=score, progress=False)
+    assert math.isfinite(result['loss']) and math.isfinite(result['hardness'])

@@ -182,10 +182,11 @@ def score(run: Run) -> dict[str, Any]:
     if not isinstance(run.criterion, ContrastiveLoss):
         return scores
     head.eval()
+    criterion = run.criterion.eval()  # it learns nothing of test images
     with torch.no_grad():
         (z1, hidden1), (z2, hidden2) = head(h1), head(h2)
     quality = negative_quality(
-        z1, z2, (hidden1, hidden2), test.y, run.criterion, cfg.optim.batch_size
+        z1, z2, (hidden1, hidden2), test.y, criterion, cfg.optim.batch_size
     )
     if 'linear' not in scores:  # without labels
         for name in FALSE_NEGATIVES:

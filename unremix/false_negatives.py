@@ -164,13 +164,14 @@ def above_and_quantile(
         quantiles.append(order.gather(1, rank)[:, 0])
     return torch.cat(shares), torch.cat(quantiles)
 
-# %% ../nbs/library/49_false_negatives.ipynb #3365e461
+# %% ../nbs/library/49_false_negatives.ipynb #775f1d01
 class GloFNDLoss(ContrastiveLoss):
     """A contrastive loss that learns a threshold per image for who is a negative.
 
     As `ContrastiveLoss` with the pairs `GloFND(…)`, but `sample_ids` have to be given,
     from 0 to `images` − 1. In training mode each call moves the thresholds of its
-    images. Raises `ValueError` without `sample_ids`.
+    images. In evaluation mode nothing moves, and images without `sample_ids` have no
+    threshold. Raises `ValueError` without `sample_ids` in training mode.
 
     >>> loss = GloFNDLoss(images=len(dataset), pairs=GloFND(alpha=.1))
     >>> loss(z1, z2, sample_ids=idx)
@@ -205,7 +206,6 @@ class GloFNDLoss(ContrastiveLoss):
 
     def for_images(self, images: int) -> None:
         "Forget all thresholds, and begin with those of so many images."
-        self.images = images
         self.register_buffer('threshold', torch.ones(images))
         self.register_buffer('visits', torch.zeros(images, dtype=torch.long))
 
@@ -216,9 +216,10 @@ class GloFNDLoss(ContrastiveLoss):
 
     def comparison(self, *views: Tensor, **given: Any) -> Comparison:
         "As ever, with the thresholds of the anchors."
-        ids = given.get('sample_ids')
-        require(ids is not None, 'sample_ids', 'given', ids)
-        found = super().comparison(*views, **given)
+        ids, found = given.get('sample_ids'), super().comparison(*views, **given)
+        require(ids is not None or not self.training, 'sample_ids', 'given', ids)
+        if ids is None:  # images that were not trained on
+            return found
         anchor = found.anchors.copy
         counts = self.visits[anchor] >= self.rule.warmup
         own = torch.where(counts, self.threshold[anchor], math.inf)

@@ -49,7 +49,7 @@ def rehearse(
     z1, z2 = torch.randn(2, 4, cfg.model.head_out, generator=generator)
     hidden = tuple(torch.randn(2, 4, 3, generator=generator))
     labels = torch.arange(4) % 2
-    criterion = make_criterion(cfg)
+    criterion = make_criterion(cfg).eval()  # a rehearsal, of which nothing is learnt
     ask = lambda: criterion(
         z1, z2, hidden=hidden, true_labels=labels, return_stats=True
     )

@@ -80,7 +80,7 @@ EVALUATE_MUTANTS = of('evaluate.py', EVALUATE,
     ('    torch.manual_seed(cfg.run.seed)\n', '', 'scoring twice gives the same'),
     ('feature_scores(h_train, seen.y, h_test, test.y)', 'feature_scores(h_test, test.y, h_test, test.y)', 'the probe is trained on training images'),
     ('feature_scores(h_train, seen.y, h_test, test.y)', 'feature_scores(h_train, seen.y, h_train, seen.y)', 'the probe is asked about images it has not seen'),
-    ('run.criterion, cfg.optim.batch_size\n', 'run.criterion\n', 'as many negatives as in training'),
+    ('criterion, cfg.optim.batch_size\n', 'criterion\n', 'as many negatives as in training'),
     ('generator=torch.Generator().manual_seed(0))', 'generator=torch.Generator().manual_seed(cfg.run.seed))', 'the same order for every seed: images are paired'),
     ('x, y = test.x[order], test.y[order]', 'x, y = test.x[order], test.y', 'labels follow their images'))
 
