@@ -18,7 +18,7 @@ from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sorted matches
-    'Start': ['which_strategy', 'coming_from', 'glossary'],
+    'Start': ['family', 'which_strategy', 'coming_from', 'glossary'],
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
     'Losses': ['library/1[0-8]_*', 'library/38_*', 'library/39_*', 'library/40_*'],
