@@ -22,7 +22,7 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
                                                    'your_training_code', 'several_gpus', 'exercises')],
     'Losses': ['library/1*', 'library/38_*', 'library/39_*', 'library/40_*'],
-    'Weightings': ['library/2*', 'library/41_*', 'library/43_*'],
+    'Weightings': ['library/2*', 'library/41_*', 'library/43_*', 'library/4[56]_*'],
     'Scale': ['library/3[0-4]_*', 'library/44_*'],
     'Images': ['library/5[0-46-8]_*'],
     'Training': ['library/6*'],
