@@ -18,9 +18,8 @@ from .contrast import Comparison, with_prepared
 from .embeddings import full_precision
 from .first_derivative import require_once
 from .hard_negatives import Tilt
-from .pairs_once import Factors, Pairs, Tile, add_both, clear_own_sample
-from .pairs_once import clear_shared_ids
-from .pairs_once import fractions, gradient, log_negatives, pushes
+from .pairs_once import Factors, Pairs, Tile, add_both, clear, fractions
+from .pairs_once import gradient, log_negatives, pushes
 from .row_sums import of_columns, row_sums
 from .rules import Rule, Without, views
 from .table_sums import Sums
@@ -99,11 +98,10 @@ def number_of_negatives(p: Pairs, like: Tensor) -> Tensor:  # (n) of its dtype
         return like.new_full((n,), n - count)
     k = like.new_zeros(n)
     one = like.new_ones(n)
-    for rows, columns in p.tiles():
-        negative = one[rows.rows][:, None] * one[columns.rows]
-        clear_own_sample(p, negative, rows, columns)
-        clear_shared_ids(p, negative, rows, columns)
-        add_both(p, k, rows, columns, negative, Factors(None, None, None))
+    for at in p.tiles():
+        negative = one[at.rows.rows][:, None] * one[at.columns.rows]
+        clear(p, negative, at)
+        add_both(p, k, at, negative, Factors(None, None, None))
     return p.back(k)
 
 # %% ../nbs/library/32_pairs_in_a_loss.ipynb #54b24efa

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CACHE_CELLS', 'DEVICE_CELLS', 'FEWEST', 'CPU_SIDE', 'DEVICE_SIDE', 'SPREAD', 'WORDS', 'rows_at_once', 'side_of_tile',
-           'slices', 'Block', 'blocks', 'block_by_block', 'view_by_view', 'is_transformed', 'in_words', 'count']
+           'slices', 'Block', 'blocks', 'At', 'tiles', 'block_by_block', 'view_by_view', 'is_transformed', 'in_words',
+           'count']
 
 # %% ../nbs/library/02_tiles.ipynb #da8645f6
 from collections.abc import Iterator
@@ -58,6 +59,21 @@ def blocks(
         rows = slice(some.start * count, some.stop * count)
         found.append(Block(some, rows))
     return found
+
+
+class At(NamedTuple):
+    "Where a tile is: whose anchors are its rows, and whose its columns."
+
+    rows: Block
+    columns: Block
+
+
+def tiles(views_of: tuple[int, int], side: int) -> Iterator[At]:
+    "Tiles of a symmetric matrix, one of each pair of blocks."
+    found = blocks(views_of, side)
+    for i, rows in enumerate(found):
+        for columns in found[i:]:
+            yield At(rows, columns)
 
 
 def block_by_block(x: Tensor, views_of: tuple[int, int], side: int) -> Tensor:

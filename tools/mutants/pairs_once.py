@@ -17,11 +17,6 @@ MUTANTS = (
         'pairs_once.py',
         EQUAL,
         (
-            'for columns in found[i:]:',
-            'for columns in found[i + 1 :]:',
-            'pairs within a tile of the diagonal count',
-        ),
-        (
             'by_sample.diagonal(dim1=1, dim2=3).zero_()',
             'by_sample[0, :, 0].fill_diagonal_(0)',
             'a view is no negative of its other views',
@@ -37,13 +32,13 @@ MUTANTS = (
             'a tile of the diagonal is pushed by both roles',
         ),
         (
-            'sums[columns.rows] += sums_of(p, x, q.columns, 0)',
-            'sums[columns.rows] += sums_of(p, x, q.rows, 1)',
+            'sums[at.columns.rows] += sums_of(p, x, q.columns, 0)',
+            'sums[at.columns.rows] += sums_of(p, x, q.rows, 1)',
             'offsets of the anchors in the columns are their own',
         ),
         (
-            'if rows != columns:\n        sums[columns.rows]',
-            'if True:\n        sums[columns.rows]',
+            'if at.rows != at.columns:\n        sums[at.columns.rows]',
+            'if True:\n        sums[at.columns.rows]',
             'a tile of the diagonal is added once',
         ),
         (
@@ -82,8 +77,8 @@ MUTANTS = (
             'the gradient of a candidate asks what its anchor thinks of it',
         ),
         (
-            'total[columns.rows].addmm_(g.T, z[rows.rows])',
-            'total[columns.rows].addmm_(g.T, z[columns.rows][: len(g)])',
+            'total[columns].addmm_(g.T, z[rows])',
+            'total[columns].addmm_(g.T, z[columns][: len(g)])',
             'columns are pushed by the rows',
         ),
         (
@@ -101,8 +96,8 @@ MUTANTS = (
         'pairs_once.py',
         'with_labels_and_ids',
         (
-            'same = (mine == ids[columns.rows]) & (mine >= 0)',
-            'same = mine == ids[columns.rows]',
+            'same = (mine == ids[at.columns.rows]) & (mine >= 0)',
+            'same = mine == ids[at.columns.rows]',
             'unknown labels are equal to nobody',
         ),
     )
@@ -110,8 +105,8 @@ MUTANTS = (
         'pairs_in_a_loss.py',
         'with_labels_and_ids',
         (
-            'clear_shared_ids(p, negative, rows, columns)',
-            'pass',
+            'clear(p, negative, at)',
+            'clear(replace(p, ids=()), negative, at)',
             'K counts the negatives that are left',
         ),
         (
@@ -228,8 +223,8 @@ MUTANTS = (
             'the deviation is from the mean of the negatives',
         ),
         (
-            'return first.add_(self.second.turned(candidates, anchors))',
-            'return first.add_(self.first.turned(candidates, anchors))',
+            'return first.add_(self.second.turned(candidates, anchors, near))',
+            'return first.add_(self.first.turned(candidates, anchors, near))',
             'the logarithmic pool adds both opinions',
         ),
         (
@@ -242,14 +237,19 @@ MUTANTS = (
         'offsets.py',
         'special_batches',
         (
-            'floor + smallest)',
-            'smallest)',
+            'floor + smallest\n',
+            'smallest\n',
             'rounding noise would become an opinion',
         ),
     )
     + of(
         'tiles.py',
         EQUAL,
+        (
+            'for columns in found[i:]:',
+            'for columns in found[i + 1 :]:',
+            'pairs within a tile of the diagonal count',
+        ),
         (
             'for some in slices(samples, max(1, side // count)):',
             'for some in slices(samples, side):',
@@ -301,12 +301,50 @@ MUTANTS = (
         ),
     )
     + of(
+        'offsets.py',
+        f'offsets_against_loops {EQUAL}',
+        (
+            'of_candidate = y - count * (c @ m)',
+            'of_candidate = y',
+            'similarities are of embeddings that are not centred',
+        ),
+        (
+            'slope = (unit * temperature).to(dtype)',
+            'slope = unit.to(dtype)',
+            'a logit is a cosine over the temperature',
+        ),
+        (
+            'constant = count * (1 - m @ m) - own @ m - mean',
+            'constant = count * (1 - m @ m) - mean',
+            'scores have mean 0 for each anchor',
+        ),
+        (
+            'product.addcmul_(near, self.slope[anchors])',
+            'pass',
+            'representativeness depends on the anchor, a little',
+        ),
+    )
+    + of(
         'representativeness.py',
         f'offsets_against_loops {EQUAL}',
         (
-            'anchors = torch.cat([-sums.others.c, one], 1) / (k - 1)',
-            'anchors = torch.cat([sums.others.c, one], 1) / (k - 1)',
+            'return k * sums.shifted.o - sums.itself',
+            'return -k * sums.shifted.o',
             'far from the others and not near',
+        ),
+    )
+    + of(
+        'pairs_once.py',
+        EQUAL,
+        (
+            'return in_views(p, s, 0).sum(0), in_views(p, s, 1).sum(1)',
+            'return in_views(p, s, 0)[0], in_views(p, s, 1).sum(1)',
+            'all views of the anchor count',
+        ),
+        (
+            'in_views(p, to, 0).addcmul_(by_sample, q.rows)',
+            'in_views(p, to, 0).add_(by_sample)',
+            'the gradient of an opinion',
         ),
     )
     + [
@@ -324,8 +362,8 @@ MUTANTS = (
         f'offsets_against_loops {EQUAL} calls_that_take_the_whole_matrix '
         'what_takes_the_whole_matrix special_batches',
         (
-            'if not by_score or not is_plain(comparison.rule, e) or e.batch[1] < 3:',
-            'if not by_score or e.batch[1] < 3:',
+            'fits = by_score and has_64_bits and is_plain(comparison.rule, e)',
+            'fits = by_score and has_64_bits',
             'labels take negatives out of the mean and the deviation',
         ),
         (
