@@ -43,7 +43,7 @@ def code_spans(text):
 
 # ---------------------------------------------------------------- options and commands
 
-COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
+COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, cli.StrategiesCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
 OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
 ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, pip, git, a misspelt knob, a page's own strategy
 

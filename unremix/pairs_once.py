@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .hard_negatives import Tilt
-from .tiles import At, block_by_block, tiles, view_by_view
+from .tiles import At, block_by_block, cut, tiles, view_by_view
 
 # %% ../nbs/library/31_pairs_once.ipynb #f1e22a81
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def pushes(p: Pairs, f: Fractions, to: Tensor) -> list[Push]:
 
 def roles(p: Pairs, q: Factors, x: Tensor, at: At, to: Tensor | None = None) -> Tensor:
     "x_i o_ij + x_j o_ji, added `to` a tile in place; o depends on whose anchors ask."
-    of_rows, of_columns = x[at.rows.rows], x[at.columns.rows]
+    of_rows, of_columns = cut(x, at.rows.rows), cut(x, at.columns.rows)
     if q.rows is None or q.columns is None:
         found = of_rows[:, None] + of_columns
         return found if to is None else to.add_(found)
@@ -244,7 +244,7 @@ def gradient(p: Pairs, z: Tensor, kept: Kept, push: list[Push]) -> Tensor:  # (n
     for i, at in enumerate(p.tiles()):
         g = both_roles(p, push, kept[i] if kept else tile_of(p, z, at), at)
         rows, columns = at.rows.rows, at.columns.rows
-        total[rows].addmm_(g, z[columns])
+        cut(total, rows).addmm_(g, z[columns])
         if rows != columns:
-            total[columns].addmm_(g.T, z[rows])
+            cut(total, columns).addmm_(g.T, z[rows])
     return total.div_(p.temperature)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CACHE_CELLS', 'DEVICE_CELLS', 'FEWEST', 'CPU_SIDE', 'DEVICE_SIDE', 'SPREAD', 'WORDS', 'rows_at_once', 'side_of_tile',
-           'slices', 'Block', 'blocks', 'At', 'tiles', 'block_by_block', 'view_by_view', 'is_transformed', 'in_words',
-           'count']
+           'slices', 'Block', 'blocks', 'At', 'tiles', 'cut', 'block_by_block', 'view_by_view', 'is_transformed',
+           'in_words', 'count']
 
 # %% ../nbs/library/02_tiles.ipynb #da8645f6
 from collections.abc import Iterator
@@ -76,10 +76,16 @@ def tiles(views_of: tuple[int, int], side: int) -> Iterator[At]:
             yield At(rows, columns)
 
 
+def cut(x: Tensor, some: slice, dim: int = 0) -> Tensor:
+    "Part of a tensor along one dimension; a slice of everything is one too."
+    # indexing by all rows is an `alias`, which vectorised Jacobians do not know
+    return x.narrow(dim, some.start, some.stop - some.start)
+
+
 def block_by_block(x: Tensor, views_of: tuple[int, int], side: int) -> Tensor:
     "What lies view by view, in the order of the blocks; (n …) → (n …)."
     by_view = x.view(*views_of, *x.shape[1:])
-    parts = [by_view[:, some.samples] for some in blocks(views_of, side)]
+    parts = [cut(by_view, some.samples, 1) for some in blocks(views_of, side)]
     return torch.cat([part.reshape(-1, *x.shape[1:]) for part in parts])
 
 
@@ -88,7 +94,7 @@ def view_by_view(x: Tensor, views_of: tuple[int, int], side: int) -> Tensor:
     count, _ = views_of
     parts = []
     for some in blocks(views_of, side):
-        parts.append(x[some.rows].view(count, -1, *x.shape[1:]))
+        parts.append(cut(x, some.rows).view(count, -1, *x.shape[1:]))
     return torch.cat(parts, 1).view(x.shape)
 
 # %% ../nbs/library/02_tiles.ipynb #7f762bfe

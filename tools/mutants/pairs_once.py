@@ -77,8 +77,8 @@ MUTANTS = (
             'the gradient of a candidate asks what its anchor thinks of it',
         ),
         (
-            'total[columns].addmm_(g.T, z[rows])',
-            'total[columns].addmm_(g.T, z[columns][: len(g)])',
+            'cut(total, columns).addmm_(g.T, z[rows])',
+            'cut(total, columns).addmm_(g.T, z[columns][: len(g)])',
             'columns are pushed by the rows',
         ),
         (
