@@ -108,9 +108,9 @@ def test_weights_of_ones_own(tmp_path):
 
 ADDED = '''
 #| exports
-@strategy('ring', weight='a ring around a cosine', source='a test')
+@strategy('bell', weight='a bell around a cosine', source='a test')
 @dataclass(frozen=True)
-class Ring:
+class Bell:
     "Negatives at a cosine of `at` count most."
 
     at: float = 0.5  # -1 to 1
@@ -137,15 +137,15 @@ def test_one_dataclass_and_one_entry_add_a_strategy(tmp_path):
     env = {'PYTHONPATH': str(tmp_path)}
     here = dict(cwd=tmp_path, env=os.environ | env, capture_output=True, text=True)
     subprocess.run([sys.executable, '-c', export], check=True, **here)
-    python = 'from unremix.hard_negatives import Ring; import unremix; print(Ring(at=.2), unremix.__file__)'
+    python = 'from unremix.hard_negatives import Bell; import unremix; print(Bell(at=.2), unremix.__file__)'
     told = subprocess.run([sys.executable, '-c', python], check=True, **here).stdout
-    assert 'Ring(at=0.2)' in told and str(tmp_path) in told
-    done = call('train', '--strategy', 'ring', '--at', '.2', *QUICK, '--out', 'run', cwd=tmp_path, **env)
+    assert 'Bell(at=0.2)' in told and str(tmp_path) in told
+    done = call('train', '--strategy', 'bell', '--at', '.2', *QUICK, '--out', 'run', cwd=tmp_path, **env)
     assert done.returncode == 0, done.stderr
-    rows = '--strategies', 'simclr', 'ring', 'ring(at=.1)', '--seeds', '1', '--no-supervised'
+    rows = '--strategies', 'simclr', 'bell', 'bell(at=.1)', '--seeds', '1', '--no-supervised'
     done = call('compare', *rows, *QUICK, '--timed-steps', '0', '--out', 'c', cwd=tmp_path, **env)
-    assert done.returncode == 0 and 'ring(at=.1)' in done.stdout, done.stderr
-    assert 'a ring around a cosine' in call('strategies', cwd=tmp_path, **env).stdout
-    tests = [sys.executable, '-m', 'pytest', '-q', 'tests/test_weightings.py', '-k', 'ring', '-p', 'no:cacheprovider']
+    assert done.returncode == 0 and 'bell(at=.1)' in done.stdout, done.stderr
+    assert 'a bell around a cosine' in call('strategies', cwd=tmp_path, **env).stdout
+    tests = [sys.executable, '-m', 'pytest', '-q', 'tests/test_weightings.py', '-k', 'bell', '-p', 'no:cacheprovider']
     done = subprocess.run(tests, **here)
     assert done.returncode == 0 and int(re.search(r'(\d+) passed', done.stdout)[1]) > 20, done.stdout

@@ -233,7 +233,7 @@ VALUES = dict(
     mix=(0.2, 0.3, 0.5),
     beta=2.0,
     kappa=(0.5, 2.0),
-    uncertainty='entropy',
+    uncertainty='influence',
     uncertainty_temperature=0.3,
     distance='euclidean',
     normalize='softmax',
@@ -241,6 +241,7 @@ VALUES = dict(
     select=None,
     k_keep=None,
     detach_weights=False,
+    pseudo_label='positive',
 )
 
 
