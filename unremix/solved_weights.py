@@ -29,7 +29,7 @@ def potentials(
     epsilon: float,  # > 0: weight of the entropy
     steps: int,  # ≥ 1: of Sinkhorn's iteration
 ) -> Tensor:  # (n)
-    "log g of the columns by POT; 0 for a column in which nothing is allowed."
+    "The columns' potentials g by POT; 0 for a column in which nothing is allowed."
     try:
         from ot.bregman import sinkhorn_log
     except ImportError as e:
