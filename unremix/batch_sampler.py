@@ -176,7 +176,7 @@ class BatchSampler:
     images. The loss is NT-Xent. Raises `ValueError` for numbers out of range.
     """
 
-    # in [0, 1]: probability of going back to the start; the larger, the harder
+    # in [0, 1]: probability of going back to the start; at 1 the rest is random
     restart: int | float = 0.1
     candidates: int = 1000  # ≥ 1: others that each image draws
     neighbours: int = 100  # ≥ 1: how many of them are its neighbours

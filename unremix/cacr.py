@@ -74,7 +74,7 @@ class CACR:
     """
 
     tau_pos: float = 1.0  # ≥ 0: how much more a far positive counts; 0: all alike
-    tau_neg: float = 0.9  # ≥ 0: how much more a near negative counts; 2 for 100 classes
+    tau_neg: float = 0.9  # ≥ 0: how much more a near negative counts; 2 on STL-10
     attraction: float = 1.0  # ≥ 0: factor α of the positives' term
     repulsion: float = 1.0  # ≥ 0: factor β of the negatives' term
     class_prior: float = 0.0  # in [0, 1): τ⁺ of debiasing

@@ -136,7 +136,7 @@ class SynCo:
 
 # %% ../nbs/library/47_mixtures.ipynb #c1552fd1
 def sscl_parts(knobs: 'SSCL') -> dict[str, Any]:
-    "SSCL takes two places of a loss."
+    "The synthesis and the weights of SSCL, two arguments of a loss."
     return {'synthesis': knobs, 'weights': HCL(knobs.beta, knobs.detach)}
 
 
@@ -199,7 +199,7 @@ class MMix:
         with_fields(self, threshold=as_number(self.threshold))
 
     def mixed(self, c: Contrast) -> Tensor:  # (a n) bool
-        "Whom each anchor mixes."
+        "Which negatives each anchor mixes."
         real = slice(c.candidates.z.shape[0])
         return c.negative[:, real] & (c.cosine.detach()[:, real] > self.threshold)
 
