@@ -147,6 +147,13 @@ def test_strategies_for_a_program(capsys):
     assert beta['default'] == 1 and beta['moves'] and beta['about']
     assert records['hcl']['page'] == 'library/hard_negatives.html' and 'Robinson' in records['hcl']['source']
 
+def test_a_command_leaves_the_next_one_its_options(tmp_path, capsys):
+    "`given` is UnReMix with some knobs fixed; the fixed ones had vanished from UnReMix too."
+    assert main(['train', '--strategy', 'given', '--temperature', '0', '--out', str(tmp_path/'a')]) == 2
+    capsys.readouterr()
+    assert main(['train', '--strategy', 'unremix', '--mix', '2', '0', '0', '--out', str(tmp_path/'b')]) == 2
+    assert 'mix must be three numbers' in capsys.readouterr().err
+
 def test_help_names_every_command(capsys):
     assert main(['--help']) == 0
     text = capsys.readouterr().out

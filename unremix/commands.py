@@ -161,11 +161,12 @@ SUPPRESS: Any = tyro.conf.Suppress
 
 def hide_what_no_run_sets(kind: Any) -> None:
     "Tyro makes an option of each annotation that is not marked otherwise."
+    # of this class alone: its parents may offer the same field
+    types = dict(vars(kind).get('__annotations__', {}))
     for f in dataclasses.fields(kind):
-        for base in () if is_setting(f) else kind.__mro__:
-            types = getattr(base, '__annotations__', {})
-            if f.name in types and get_origin(types[f.name]) is not Annotated:
-                types[f.name] = SUPPRESS[types[f.name]]
+        if not is_setting(f) and get_origin(types.get(f.name)) is not Annotated:
+            types[f.name] = SUPPRESS[f.type]
+    kind.__annotations__ = types
 
 
 def train_command(args: list[str]) -> TrainCommand:
