@@ -50,25 +50,15 @@ class Offset(Protocol):
     """What is added to a negative's exponent besides its similarity; constants.
 
     It is the same for all views of the anchor's sample. A slice is of samples. The
-    views of some candidates lie view by view. `near` holds the sums of the candidate's
-    logits with all views of the anchor's sample, less 1/t each.
+    views of some candidates lie view by view.
     """
 
     @property
     def bound(self) -> float: ...  # the largest absolute value
 
-    @property
-    def asks_near(self) -> bool: ...  # is `near` read?
+    def __call__(self, anchors: slice, candidates: slice) -> Tensor: ...  # (s v·t)
 
-    # (s v·t), near too
-    def __call__(
-        self, anchors: slice, candidates: slice, near: Tensor | None
-    ) -> Tensor: ...
-
-    # (v·t s), near too
-    def turned(
-        self, candidates: slice, anchors: slice, near: Tensor | None
-    ) -> Tensor: ...
+    def turned(self, candidates: slice, anchors: slice) -> Tensor: ...  # (v·t s)
 
 
 class Tilt(NamedTuple):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISTANCES', 'similarity', 'is_plain', 'over_other_samples', 'CosineSums', 'prepare_cosine', 'over_negatives',
-           'mean_cosine_distance', 'by_candidate', 'distances', 'Everybody', 'prepare_euclidean', 'to_other_samples',
+           'mean_cosine_distance', 'as_product', 'distances', 'Everybody', 'prepare_euclidean', 'to_other_samples',
            'parts_of', 'to_negatives', 'mean_euclidean_distance', 'Distance', 'check_distance', 'prepare_distance',
            'representativeness']
 
@@ -79,9 +79,19 @@ def mean_cosine_distance(c: Contrast, sums: CosineSums) -> Tensor:  # (a n) in [
     return torch.where(k > 1, total.div_((k - 1).clamp_min(1)), 1.0)
 
 
-def by_candidate(sums: CosineSums, k: int) -> Tensor:  # (n)
-    "`mean_cosine_distance`·(k − 1) less Σ_v c_iv·c_j, up to a number of the anchor."
-    return k * sums.shifted.o - sums.itself
+def as_product(
+    sums: CosineSums,  # of a plain batch
+    views_of: tuple[int, int],  # number of views, number of samples
+) -> tuple[Tensor, Tensor]:  # (b d+1) of the anchors' samples, (n d+1) of candidates
+    "`mean_cosine_distance` is their inner product, up to a constant of the anchor."
+    assert sums.others is not None
+    count, samples = views_of
+    k = count * (samples - 1)
+    c, o = sums.shifted
+    one = torch.ones_like(o[:samples])[:, None]
+    anchors = torch.cat([-sums.others.c, one], 1) / (k - 1)
+    candidates = torch.cat([c, (k * o - sums.itself)[:, None]], 1)
+    return anchors, candidates
 
 # %% ../nbs/library/24_representativeness.ipynb #bcda0e69
 def distances(e: Embeddings, rows: Index) -> Tensor:  # (r n)
