@@ -118,6 +118,7 @@ PAGES = (  # with strategies
     'readings',
     'bands',
     'solved_weights',
+    'synthesis',
     'mixtures',
     'one_class',
     'with_labels',

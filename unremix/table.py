@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .plots import show_scores
 from .significance import Row, rejudged
-from .style import color_of
+from .style import COLORS, color_of
 
 # %% ../nbs/library/76_table.ipynb #3bd59537
 def align_columns(lines: Sequence[tuple[str, ...]], width: int = 80) -> str:
@@ -200,18 +200,21 @@ def draw_negatives(ax: Axes, result: dict[str, Any]) -> None:
     quality, label = 'false_negative_rate', 'false-negative rate'
     if 'unscored' in result:
         quality, label = 'effective_negatives', 'effective negatives'
-    legend = False
+    legend, many = False, len(result['config']['strategies']) > 8
     for name in result['config']['strategies']:
         row = result['rows'][name]
         if has_all(row, 'hardness') and quality in row:
             x, y = row['hardness']['values'], row[quality]['values']
-            ax.scatter(x, y, color=color_of(name), label=name)
+            color = color_of(name)
+            shared = color == COLORS['neutral'] and many
+            label_of = 'others' if shared else name
+            ax.scatter(x, y, color=color, label=label_of)
             legend = True
     ax.set(xlabel='hardness: cosine of the heaviest tenth', ylabel=label)
-    if legend and len(result['config']['strategies']) > 8:
-        ax.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize='x-small')
-    elif legend:
-        ax.legend()
+    if legend:
+        handles, labels = ax.get_legend_handles_labels()
+        once = dict(zip(labels, handles, strict=True))
+        ax.legend(once.values(), once.keys(), fontsize='small')
 
 
 def values_of(row: Row, score: str) -> Tensor:  # (seeds)
