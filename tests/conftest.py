@@ -27,4 +27,5 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             path = nodeid.split('::')[0]
             return nodeid if path.endswith('test_notebooks.py') else path
+    config.option.loadscopereorder = False # it would put the files with few, long tests last
     return ByFile(config, log)
