@@ -559,6 +559,13 @@ def test_gradient_by_pairs_of_zero_and_nan():
     assert gradient_norm(from_views(z), 0.3).isnan().all()
 
 
+def test_norm_of_a_view_alone():
+    "It has nobody to choose from, so nothing pulls it; half of the matrix gave NaN."
+    e = from_views([numbers(1, 5)])
+    assert not is_symmetric(pseudo_task(e, 0.5))
+    assert gradient_norm(e, 0.5).tolist() == [0.0]
+
+
 def test_norm_at_a_low_temperature():
     "Exponents too far apart for half of the matrix are taken row by row."
     e = from_views([x.detach().float() for x in batch(2, b=9)])

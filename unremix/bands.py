@@ -236,7 +236,7 @@ class Given(UnReMix):
     >>> Given(uncertainty='entropy')(contrast)  # (a n) log weights
     """
 
-    # what is left to choose is `uncertainty` and `uncertainty_temperature`
+    # what is left to choose is the uncertainty, its temperature and its pseudo-label
     mix: tuple[float, float, float] = field(default=(1.0, 0.0, 0.0), init=False)
     beta: float = field(default=1.0, init=False)
     kappa: tuple[float, float] = field(default=(1.0, 1.0), init=False)

@@ -91,13 +91,13 @@ def gradient_by_pairs(task: PseudoTask) -> Tensor:  # (n d)
 def is_symmetric(task: PseudoTask) -> bool:
     "Is everybody who is asked an answer, at a temperature that is not too low?"
     e, t = task.candidates, task.temperature
-    if (
-        torch.compiler.is_compiling()
-        or isinstance(t, Tensor)
-        or type(e) is not Embeddings
-    ):
+    # with several processes, each computes its share of the rows instead
+    of_one_process = type(e) is Embeddings
+    if torch.compiler.is_compiling() or isinstance(t, Tensor) or not of_one_process:
         return False
-    return in_batch(e) == len(e) and 2 / t <= SPREAD[e.z.dtype]
+    # a view alone has no answer but itself, and a sum without a term
+    answers = in_batch(e)
+    return answers == len(e) > 1 and 2 / t <= SPREAD[e.z.dtype]
 
 
 def sphere_gradient(
