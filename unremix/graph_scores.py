@@ -6,7 +6,7 @@
 __all__ = ['STRENGTHS', 'BUDGET', 'MIXERS', 'STEP', 'gaussian_kernel', 'kernel_svc', 'chosen_machine', 'counts_per_graph',
            'degree_histogram', 'tag_histogram', 'scrambled', 'wl_colours', 'wl_kernel', 'normalized']
 
-# %% ../nbs/library/98_graph_scores.ipynb #aee5ba6a
+# %% ../nbs/library/98_graph_scores.ipynb #4f13fa92
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from .arguments import is_whole, require, shape_of
 from .graph_data import Graphs
 
-# %% ../nbs/library/98_graph_scores.ipynb #ac625429
+# %% ../nbs/library/98_graph_scores.ipynb #3e2a260f
 STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 
 
@@ -82,7 +82,7 @@ def chosen_machine(kernel: Any, y: Any, seen: Any, inner_folds: int) -> Any:
         warnings.simplefilter('ignore', ConvergenceWarning)
         return search.fit(kernel[np.ix_(seen, seen)], y[seen])
 
-# %% ../nbs/library/98_graph_scores.ipynb #fba99e46
+# %% ../nbs/library/98_graph_scores.ipynb #eb0d79ed
 def counts_per_graph(graphs: Graphs, kind: Tensor, kinds: int) -> Tensor:  # (n kinds)
     "How many nodes of each kind a graph has; kinds from `kinds` on count as the last."
     cell = graphs.graph_of * kinds + kind.clamp(0, kinds - 1)
@@ -101,7 +101,7 @@ def tag_histogram(graphs: Graphs) -> Callable[[Graphs], Tensor]:
     kinds = int(graphs.tag.max()) + 1
     return lambda x: counts_per_graph(x, x.tag, kinds)
 
-# %% ../nbs/library/98_graph_scores.ipynb #5e9bcce4
+# %% ../nbs/library/98_graph_scores.ipynb #f0c78b10
 MIXERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # of splitmix64, as signed numbers
 STEP = -0x61C8864680B583EB
 
