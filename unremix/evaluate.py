@@ -170,8 +170,9 @@ def scores_of(
 ) -> tuple[dict[str, Any], Tensor]:  # scores, features of the test samples
     "What features are worth, by the task's probe and its further scores."
     seen = labelled(train)  # the probe needs labels, training did not
+    h_seen = features(seen.x) if len(seen) else None
     h_test = features(test.x)
-    h_train = features(seen.x) if len(seen) else h_test[:0]
+    h_train = h_test[:0] if h_seen is None else h_seen
     probe = task.probe or feature_scores
     scores = probe(h_train, seen.y, h_test, test.y)
     if task.more_scores:
