@@ -13,7 +13,7 @@ from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
-from PIL import Image
+from PIL import Image, ImageOps
 
 from order import WORDS, minutes, missing, order, told_skip
 from readme import code_of, is_on, option
@@ -97,6 +97,19 @@ def how_to_run(path, repository):
     text += '; it installs the package and brings the committed results that some pages read:\n\n'
     return text + f'```ipython\n{bring}\n%pip install -q ./unremix\n%cd {here}\n```\n:::'
 
+def lighter(path):
+    "A notebook without its pictures, which the page shows and a run draws again."
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        if cell['cell_type'] == 'code': cell['outputs'] = [o for o in cell['outputs'] if not {'image/png', 'text/html'} & o.get('data', {}).keys()]
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+def fewer_colours(path):
+    "A picture with a palette, where that is smaller."
+    small, picture = io.BytesIO(), Image.open(path)
+    picture.convert('RGB').quantize(256, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
+    if small.tell() < path.stat().st_size: path.write_bytes(small.getvalue())
+
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 
 def index_terms(text):
@@ -159,12 +172,9 @@ def thumbnail(cells, out, name):
         for data in (o.get('data', {}) for o in cell.get('outputs', [])):
             if 'image/png' not in data: continue
             picture = Image.open(io.BytesIO(base64.b64decode(''.join(data['image/png'])))).convert('RGB')
-            picture.thumbnail((480, 480))
-            small = Image.new('RGB', (480, 300), 'white')
-            if picture.height > 300: picture = picture.resize((round(picture.width*300/picture.height), 300))
-            small.paste(picture, ((480 - picture.width)//2, (300 - picture.height)//2))
+            picture = ImageOps.pad(picture, (400, 250), color='white')
             (target := out/'static'/'thumbnails'/f'{name}.png').parent.mkdir(exist_ok=True, parents=True)
-            small.quantize(32).save(target, optimize=True)
+            picture.quantize(16, dither=Image.Dither.NONE).save(target, optimize=True)
             return f':img-top: /static/thumbnails/{name}.png\n:img-alt: {option(cell, "fig-alt", "a figure of the page")}\n'
     return ''
 
@@ -219,6 +229,7 @@ def write_sources(out, repository=None):
     cfg, lookup = get_config(path=ROOT/'nbs'), NbdevLookup()
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(ROOT/'nbs', out/'notebooks', ignore=shutil.ignore_patterns('.*', '__pycache__', 'images'))
+    for path in (out/'notebooks').rglob('*.ipynb'): lighter(path)
     shutil.copytree(ROOT/'docs', out, dirs_exist_ok=True)
     mathjax = next(f for f in files('sphinx-mathjax-offline') if f.match('mathjax/tex-chtml.js')).locate().parent
     shutil.copytree(mathjax/'output'/'chtml'/'fonts', out/'static'/'mathjax'/'output'/'chtml'/'fonts')
@@ -258,5 +269,6 @@ if __name__ == '__main__':
     base = '/' + os.environ.get('SITE_REPOSITORY', '/').split('/')[1]  # a host shows this page at any address
     lost = pages/'404.html'
     lost.write_text(lost.read_text(encoding='utf-8').replace('<head>', f'<head><base href="{base.rstrip("/")}/">', 1), encoding='utf-8')
+    for path in (pages/'_images').glob('*.png'): fewer_colours(path)
     shutil.rmtree(ROOT/'_docs', ignore_errors=True)
     shutil.copytree(pages, ROOT/'_docs')

@@ -97,13 +97,15 @@ def parameters(node):
 
 def cell(text): return text.replace('|', r'\|').replace('<', r'\<').strip()
 
+def meaning_of(text): return cell(re.sub(r"(?<![`\w])('[\w ]+')(?![`\w])", r'`\1`', text)) # quoted values are code
+
 def table(node, text, parents):
     "Markdown of the parameters."
     told = [comments(t, n) for n, t in [(node, text), *parents]]
     rows = []
     for name, kind, default in parameters(node):
         meaning = next((found[name.lstrip('*')] for found in told if name.lstrip('*') in found), '')
-        rows.append(f'| `{name}` | `{cell(kind)}` | {f"`{cell(default)}`" if default else ""} | {cell(meaning)} |')
+        rows.append(f'| `{name}` | `{cell(kind)}` | {f"`{cell(default)}`" if default else ""} | {meaning_of(meaning)} |')
     return '| parameter | type | default | |\n|---|---|---|---|\n' + '\n'.join(rows) + '\n' if rows else ''
 
 
