@@ -11,7 +11,7 @@ __all__ = ['STEPS', 'CHANGES', 'TASK', 'chances', 'place_within', 'some_of', 'ke
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .arguments import is_number, is_one_of, require
 from .config_groups import DataConfig

@@ -26,7 +26,7 @@ from .rules import Rule, across, with_fields
 # %% ../nbs/library/89_jensen_shannon.ipynb #15cb8671
 @dataclass(frozen=True)
 class JensenShannon:
-    """Mean softplus(−T) of the positives + mean w·softplus(T) of the negatives − 2 log 2.
+    """Mean softplus(−T) of positives + mean w·softplus(T) of negatives − 2 log 2.
 
     `JensenShannon()(contrast, log_w)` gives (a) losses; T are the contrast's logits.
     Gradient flows through logits and weights. An anchor without positives or without
