@@ -6,7 +6,7 @@
 __all__ = ['QUERY', 'QueryDocument', 'QueryDocumentLoss', 'strategy_of', 'check_fits', 'prior_of', 'twice_alike', 'SentenceLoss',
            'Penalty']
 
-# %% ../nbs/library/92_sentence_loss.ipynb #488e586f
+# %% ../nbs/library/92_sentence_loss.ipynb #db326fa2
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from .info_nce import InfoNCE
 from .registry import STRATEGIES, Strategy, check_knob, find, from_text
 from .rules import Roles, Rule, as_roles, views
 
-# %% ../nbs/library/92_sentence_loss.ipynb #f2bcb58e
+# %% ../nbs/library/92_sentence_loss.ipynb #e02f2928
 QUERY = 0  # view of the anchors
 
 
@@ -46,7 +46,7 @@ class QueryDocument:
         meet = asks[:, None] != asked
         return Roles(roles.positive & meet, roles.negative & meet)
 
-# %% ../nbs/library/92_sentence_loss.ipynb #c4a6fc11
+# %% ../nbs/library/92_sentence_loss.ipynb #f16e3089
 class QueryDocumentLoss(ContrastiveLoss):
     """A contrastive loss of queries and documents.
 
@@ -70,7 +70,7 @@ class QueryDocumentLoss(ContrastiveLoss):
             return found
         return replace(found, anchors=found.anchors[: len(z1)])
 
-# %% ../nbs/library/92_sentence_loss.ipynb #6b569b1d
+# %% ../nbs/library/92_sentence_loss.ipynb #558360cd
 def strategy_of(given: Any) -> tuple[str, Strategy, Any]:
     "Name, entry and knobs of a strategy by name, of a registered one, or of weights."
     if isinstance(given, str):
@@ -101,7 +101,7 @@ def prior_of(name: str, known: Strategy, tau_plus: float | None) -> float:
     require(known.tau_plus is not None, 'tau_plus', allowed, tau_plus)
     return tau_plus
 
-# %% ../nbs/library/92_sentence_loss.ipynb #9679abd4
+# %% ../nbs/library/92_sentence_loss.ipynb #6db47725
 def twice_alike(
     embed: Callable[[Features], Tensor], kind: str
 ) -> Callable[[Features], tuple[Tensor, Tensor]]:
@@ -126,7 +126,7 @@ class SentenceLoss(nn.Module):
     `strategy='simclr'` it is `MultipleNegativesRankingLoss(scale=1/temperature)`.
 
     Raises `ValueError` for settings out of range, for a strategy that needs labels or
-    batches of its own, and at a call with less than two columns.
+    batches of its own, and for fewer than two columns.
 
     >>> SentenceLoss(model, 'hcl(beta=.5)', temperature=.05)
     """
@@ -230,7 +230,7 @@ class SentenceLoss(nn.Module):
             'labels_are_ids': self.labels_are_ids,
         }
 
-# %% ../nbs/library/92_sentence_loss.ipynb #93c52d62
+# %% ../nbs/library/92_sentence_loss.ipynb #05c0219b
 @dataclass(frozen=True)
 class Penalty:
     """Weight e^{α·cosine}, a constant whose average is not 1.
