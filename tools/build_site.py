@@ -27,7 +27,8 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Scale': ['library/3[0-4]_*', 'library/44_*'],
     'Images': ['library/5[0-46-8]_*'],
     'Training': ['library/6*'],
-    'Comparing': ['library/7*', 'library/42_*', 'library/8[0-5]_*', 'library/9*'],
+    'Comparing': ['library/7[0-8]_*', 'library/42_*', 'library/8[0-5]_*', 'library/9[01]_*'],
+    'Beyond images': ['library/79_*', 'library/8[89]_*', 'library/9[2-9]_*'],
     'Plumbing': ['library/0[0-8]_*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
