@@ -112,7 +112,9 @@ def test_compared(tmp_path, capsys):
     one = compare(dataclasses.replace(cfg, threads=1), tmp_path / 'three', False)
     for name, row in one['rows'].items():
         assert again['rows'][name]['linear'] == row['linear']
-    assert 'mean_norm' in table(result) and 'norm and sum' in table(result)
+    shown = table(result)
+    assert 'mean_norm' in shown and 'norm and sum' in shown
+    assert f"{result['rows']['norm and sum']['mean_norm']['mean']:.3f}" in shown
 
 
 def test_from_the_command_line(tmp_path, capsys, monkeypatch):

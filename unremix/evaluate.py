@@ -8,6 +8,7 @@ __all__ = ['FALSE_NEGATIVES', 'QUALITY', 'VOTES', 'test_images', 'same_state', '
 
 # %% ../nbs/library/71_evaluate.ipynb #7ac9446c
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,9 @@ def scores_of(
 ) -> tuple[dict[str, Any], Tensor]:  # scores, features of the test samples
     "What features are worth, by the task's probe and its further scores."
     seen = labelled(train)  # the probe needs labels, training did not
+    h_seen = features(seen.x) if len(seen) else None
     h_test = features(test.x)
-    h_train = features(seen.x) if len(seen) else h_test[:0]
+    h_train = h_test[:0] if h_seen is None else h_seen
     probe = task.probe or feature_scores
     scores = probe(h_train, seen.y, h_test, test.y)
     if task.more_scores:
@@ -191,8 +193,8 @@ def score(run: Run) -> dict[str, Any]:
 
     scores, h_test = scores_of(run.task, features, run.samples, test)
     torch.manual_seed(cfg.run.seed)
-    h1 = features(test.x, lambda x: run.views.one(x, 0))
-    h2 = features(test.x, lambda x: run.views.one(x, 1))
+    h1 = features(test.x, partial(run.views.one, which=0))
+    h2 = features(test.x, partial(run.views.one, which=1))
     scores |= {'alignment': alignment(h1, h2), 'uniformity': uniformity(h_test)}
     if not isinstance(run.criterion, ContrastiveLoss):
         return scores
