@@ -1,9 +1,8 @@
-"""Train the small transformer on pairs of texts with several strategies, and score it: lines of `results/text/*.jsonl`.
+"""Train the small transformer on summaries and code with several strategies, and search: lines of `results/text/docstrings.jsonl`.
 
-    python tools/text_experiment.py docstrings results/text/docstrings.jsonl
-    python tools/text_experiment.py neighbours results/text/neighbours.jsonl --data FOLDER
+    python tools/text_experiment.py results/text/docstrings.jsonl
 
-FOLDER holds `text_movie.json.gz` and `text_STS.json.gz`. A line that is there already is not computed again.
+A line that is there already is not computed again.
 """
 import argparse
 import json
@@ -13,8 +12,8 @@ from pathlib import Path
 import torch
 
 from unremix.sentence_loss import SentenceLoss
-from unremix.text_data import (embedded_pairs, near_duplicates, neighbours, split_by_source, tokens, words_of)
-from unremix.text_scores import bm25_scores, read_texts, search_scores, sts_scores
+from unremix.text_data import embedded_pairs, near_duplicates, split_by_source, tokens, words_of
+from unremix.text_scores import bm25_scores, search_scores
 from unremix.text_task import TextEncoder
 
 ROWS = {  # name: strategy, tau_plus (None: the strategy's own)
@@ -25,18 +24,7 @@ ROWS = {  # name: strategy, tau_plus (None: the strategy's own)
     'unremix': ('unremix', None),
 }
 SIZE = dict(layers=1, length=20)
-HOW = {
-    'docstrings': dict(epochs=6, batch=128, lr=3e-3, temperature=0.05, seeds=3),
-    'neighbours': dict(epochs=1, batch=128, lr=3e-3, temperature=0.05, seeds=3, train=8000, test=500),
-}
-
-
-def data_of(name, folder):
-    if name == 'docstrings':
-        return split_by_source(embedded_pairs())
-    how = HOW[name]
-    train, test = split_by_source(neighbours(read_texts(folder, 'movie')['movie_reviews'][:400]))
-    return train[range(how['train'])], test[range(how['test'])]
+HOW = dict(epochs=6, batch=128, lr=3e-3, temperature=0.05, seeds=3)
 
 
 def trimmed(x):
@@ -94,23 +82,17 @@ def statistics_of(model, loss, pairs):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument('name', choices=HOW)
     parser.add_argument('out', type=Path)
-    parser.add_argument('--data', type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    how = HOW[args.name]
-    seen, test = data_of(args.name, args.data)
+    how = HOW
+    seen, test = split_by_source(embedded_pairs())
     ids, test_ids = near_duplicates(seen), near_duplicates(test)
-    sts = read_texts(args.data, 'STS') if args.name == 'neighbours' else None
     done = {(x['row'], x['seed']) for x in map(json.loads, args.out.read_text().splitlines())} if args.out.exists() else set()
 
-    def write(row, seed, table, model=None, **more):
+    def write(row, seed, table, **more):
         means, each = scores_of(table, test, test_ids)
-        if sts and model is not None:
-            names = ['STS-B', 'STS16', 'SICK-R']
-            means |= {k: round(v, 5) for k, v in sts_scores(lambda texts: encode(model, texts), sts, names).items()}
-        line = dict(data=args.name, row=row, seed=seed, n_train=len(seen), n_test=len(test), **SIZE, **how, **more, scores=means, mrr=each)
+        line = dict(data='docstrings', row=row, seed=seed, n_train=len(seen), n_test=len(test), **SIZE, **how, **more, scores=means, mrr=each)
         with args.out.open('a') as file:
             file.write(json.dumps(line) + '\n')
         print(row, seed, means, flush=True)
@@ -138,7 +120,7 @@ def main():
                 started = time.process_time()
                 train(model, loss, seen, ids, how, seed)
                 more = {'cpu_s': round(time.process_time() - started, 1), 'stats': statistics_of(model, loss, test)}
-            write(row, seed, cosines(model, test), model, **more)
+            write(row, seed, cosines(model, test), **more)
 
 
 if __name__ == '__main__':

@@ -124,7 +124,6 @@ class SentenceLoss(nn.Module):
     The first column holds anchors, the second positives, further ones mined negatives,
     which count for all anchors. Gradient flows into the model from all of them. At
     `strategy='simclr'` it is `MultipleNegativesRankingLoss(scale=1/temperature)`.
-
     Raises `ValueError` for settings out of range, for a strategy that needs labels or
     batches of its own, and for fewer than two columns.
 
@@ -149,8 +148,7 @@ class SentenceLoss(nn.Module):
         check_fits(name, known)
         check_switches(labels_are_ids=labels_are_ids)
         whole = mini_batch_size is None or is_whole(mini_batch_size, 1)
-        what = 'None or a whole number ≥ 1'
-        require(whole, 'mini_batch_size', what, mini_batch_size)
+        require(whole, 'mini_batch_size', 'None or a whole number ≥ 1', mini_batch_size)
         prior = prior_of(name, known, tau_plus)
         parts = {'loss': InfoNCE(prior)} | known.parts_of(knobs)
         self.model, self.strategy = model, name
@@ -169,9 +167,8 @@ class SentenceLoss(nn.Module):
         self, sentence_features: Iterable[Features], labels: Tensor | None = None
     ) -> Tensor:  # 0-d
         columns = [dict(features) for features in sentence_features]
-        what = 'an anchor, a positive, and perhaps negatives'
+        what, ids = 'an anchor, a positive, and perhaps negatives', self.ids_of(labels)
         require(len(columns) > 1, 'sentence_features', what, len(columns))
-        ids = self.ids_of(labels)
         if self.mini_batch_size is None or not torch.is_grad_enabled():
             return self.of_embeddings([self.embed(x) for x in columns], ids)
         return self.cached(columns, ids)
@@ -194,9 +191,8 @@ class SentenceLoss(nn.Module):
         "The loss of embeddings, a matrix per column."
         anchor, positive, *mined = z
         negatives = torch.cat(mined) if mined else None
-        loss: Tensor = self.criterion(
-            anchor, positive, negatives=negatives, sample_ids=ids
-        )
+        given = dict(negatives=negatives, sample_ids=ids)
+        loss: Tensor = self.criterion(anchor, positive, **given)
         return loss
 
     def cached(self, columns: Sequence[Features], ids: Tensor | None) -> Tensor:
@@ -219,11 +215,10 @@ class SentenceLoss(nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         "What the model card says."
-        temperature = self.criterion.temperature
-        is_module = isinstance(temperature, nn.Module)
+        t = self.criterion.temperature
         return {
             'strategy': self.strategy,
-            'temperature': repr(temperature) if is_module else temperature,
+            'temperature': repr(t) if isinstance(t, nn.Module) else t,
             'tau_plus': self.tau_plus,
             'both_directions': self.criterion.both_directions,
             'mini_batch_size': self.mini_batch_size,
@@ -236,9 +231,8 @@ class Penalty:
     """Weight e^{α·cosine}, a constant whose average is not 1.
 
     `Penalty(alpha=5.0)(contrast)` gives (a n) log weights, −inf off negatives. It is
-    `hardness_mode='all_negatives'` of sentence-transformers at this strength. Source:
-    after Lan et al. 2025, eq. 5. Raises `ValueError` for an `alpha` that is no number
-    ≥ 0.
+    `hardness_mode='all_negatives'` of sentence-transformers (after Lan et al. 2025,
+    eq. 5). Raises `ValueError` for an `alpha` that is no number ≥ 0.
 
     >>> SentenceLoss(model, Penalty(alpha=9.))
     """

@@ -7,7 +7,7 @@ __all__ = ['Function', 'NO_LIBRARY', 'LONGEST', 'PER_MODULE', 'CHAPTERS', 'MODUL
            'same_twice', 'functions_of', 'library_pairs', 'embedded_pairs', 'is_held_out', 'split_by_source',
            'words_of', 'word_table', 'alike', 'near_duplicates', 'tokens', 'number_of']
 
-# %% ../nbs/library/93_text_data.ipynb #5af71fc4
+# %% ../nbs/library/93_text_data.ipynb #8934ae03
 import ast
 import gzip
 import json
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .arguments import is_number, is_whole, require
 
-# %% ../nbs/library/93_text_data.ipynb #cd00c4c2
+# %% ../nbs/library/93_text_data.ipynb #0013496e
 @dataclass(frozen=True)
 class TextPairs:
     """Texts and their positives, and which source they are from.
@@ -75,7 +75,7 @@ def same_twice(texts: Sequence[str], source: Sequence[str]) -> TextPairs:
     "Each text with itself: its two embeddings differ by the encoder's dropout."
     return TextPairs(tuple(texts), tuple(texts), tuple(source))
 
-# %% ../nbs/library/93_text_data.ipynb #14e6383c
+# %% ../nbs/library/93_text_data.ipynb #7e03bae6
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -121,7 +121,7 @@ def library_pairs(folder: str | Path | None = None) -> TextPairs:
             rows.append((*cut, name))
     return TextPairs(*(tuple(x) for x in zip(*rows)))
 
-# %% ../nbs/library/93_text_data.ipynb #81f029b0
+# %% ../nbs/library/93_text_data.ipynb #b6d14351
 @cache
 def embedded_pairs() -> TextPairs:
     "Summaries and code that are part of the package: the same on every machine."
@@ -129,7 +129,7 @@ def embedded_pairs() -> TextPairs:
     rows = json.loads(gzip.decompress(packed))['pairs']
     return TextPairs(*(tuple(x) for x in zip(*rows)))
 
-# %% ../nbs/library/93_text_data.ipynb #da752506
+# %% ../nbs/library/93_text_data.ipynb #930a6877
 CHAPTERS = {
     'text and files': 'codecs configparser csv difflib fileinput fnmatch glob gzip'
     ' bz2 lzma locale gettext ntpath pathlib posixpath pprint re shlex shutil string'
@@ -168,7 +168,7 @@ def split_by_source(pairs: TextPairs, every: int = 4) -> tuple[TextPairs, TextPa
     train, test = (~held_out).nonzero(), (held_out & ~seen).nonzero()
     return pairs[train.flatten()], pairs[test.flatten()]
 
-# %% ../nbs/library/93_text_data.ipynb #f856727f
+# %% ../nbs/library/93_text_data.ipynb #b66f88d9
 WORD = re.compile(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+')
 
 
@@ -187,15 +187,19 @@ def word_table(texts: Sequence[str]) -> csr_array:  # (n w) of 0 and 1
     return csr_array((ones, (rows, at)), shape=(len(texts), max(len(column), 1)))
 
 
-def alike(texts: Sequence[str], least: float) -> csr_array:  # (n n) bool
-    "Which two texts share so much of their words."
+def alike(texts: Sequence[str], least: float, rows: int = 512) -> csr_array:  # (n n)
+    "Which two texts share so much of their words; `rows` texts at a time."
     table = word_table(texts)
-    shared = (table @ table.T).tocoo()
     size = np.asarray(table.sum(1)).ravel()
-    union = size[shared.row] + size[shared.col] - shared.data
-    near = shared.data >= least * union
-    cells = shared.row[near], shared.col[near]
-    return csr_array((np.ones(near.sum(), bool), cells), shape=shared.shape)
+    found = []
+    for start in range(0, len(texts), rows):
+        shared = (table[start : start + rows] @ table.T).tocoo()
+        row = shared.row + start
+        near = shared.data >= least * (size[row] + size[shared.col] - shared.data)
+        found.append(np.stack([row[near], shared.col[near]]))
+    cells = np.concatenate([np.zeros((2, 0), dtype=np.int64), *found], 1)
+    links = np.ones(cells.shape[1], dtype=bool)
+    return csr_array((links, tuple(cells)), shape=(len(texts), len(texts)))
 
 
 def near_duplicates(pairs: TextPairs, least: float = 0.8) -> Tensor:  # (n) int64
@@ -210,7 +214,7 @@ def near_duplicates(pairs: TextPairs, least: float = 0.8) -> Tensor:  # (n) int6
     _, ids = connected_components(linked, directed=False)
     return torch.from_numpy(ids.astype(np.int64))
 
-# %% ../nbs/library/93_text_data.ipynb #9fbb8744
+# %% ../nbs/library/93_text_data.ipynb #fb26b55e
 def tokens(
     texts: Sequence[str],
     length: int = 32,  # ≥ 1: words that are read
