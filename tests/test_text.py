@@ -291,7 +291,7 @@ def test_mined_negatives_as_in_sentence_transformers():
 def test_search_scores_in_loops():
     torch.manual_seed(1)
     scores = torch.randn(8, 15, dtype=torch.float64)
-    relevant = [set(torch.randperm(15)[: 1 + i % 4].tolist()) for i in range(8)]
+    relevant = [set(torch.randperm(15)[: 1 + i].tolist()) for i in range(8)]
     found = search_scores(scores, relevant, cut=5, depths=(1, 3))
     for i, right in enumerate(relevant):
         order = sorted(range(15), key=lambda j: -scores[i, j])
