@@ -118,9 +118,9 @@ def fewer_spans(path):
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 
 def index_terms(text, titles):
-    "Entries for the words that a table of the glossary explains, in front of it; pages that have a word in their title come first."
+    "Entries for the words that a table of the glossary explains, in front of it; a page of that name comes first."
     words = re.findall(r'^\| \*\*(.+?)\*\* \|', text, re.M)
-    has_page = lambda word: any(word.lower() in title.lower() for title in titles)
+    has_page = lambda word: any(title.lower() in (word.lower(), word.lower() + 's') for title in titles)
     return ''.join(index_entry(w).replace('! ', '' if has_page(w) else '! ') for w in words) + text
 
 def signs(row, time, told, myst):
