@@ -197,7 +197,7 @@ def train_in(
 
     def begin() -> None:
         claim_folder(out, cfg)
-        claim_data(out, looked)
+        claim_data(out, looked | {'preparation': run.augment.preparation()})
         require_space(run, out)
         cut_log(out / 'log.jsonl', steps_done)
 
