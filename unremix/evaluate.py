@@ -160,7 +160,7 @@ def test_images(
     test = scored_images(cfg)
     order = torch.randperm(len(test.x), generator=torch.Generator().manual_seed(0))
     x, y = test.x[order], test.y[order]
-    return dataclasses.replace(test, x=x.to(device), y=y.to(device))
+    return dataclasses.replace(test, x=x.to(device), y=y.to(device), names=())
 
 # %% ../nbs/library/71_evaluate.ipynb #3f00e5df
 def score(run: Run) -> dict[str, Any]:

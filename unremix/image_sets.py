@@ -33,6 +33,7 @@ class Images:
     name: str  # of the data set: decides which augmentations keep the class
     # of the whole data set as stored: changes with any byte of it
     fingerprint: str = ''
+    names: tuple[str, ...] = ()  # (n) paths below the folder; empty for other sets
 
     def __len__(self) -> int:
         return len(self.x)

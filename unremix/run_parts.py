@@ -22,6 +22,7 @@ from .arguments import require
 from .batch_sampler import WalkSampler
 from .config import TrainConfig, criterion_of, read
 from .config_groups import OPTIMIZERS, PRECISIONS
+from .data import ids_of
 from .devices import auto_precision
 from .encoders import Model, ProjectionHead, make_encoder
 from .gradient_cache import warn_of_batchnorm
@@ -48,6 +49,7 @@ class Run:
     queue: KeyQueue | None = None  # keys of earlier batches
     follower: nn.Module | None = None  # the encoder that made them
     sampler: WalkSampler | None = None  # who shares a batch; None: as drawn
+    ids: Tensor | None = None  # (n) images of one id are the same; None: each its own
 
 # %% ../nbs/library/66_run_parts.ipynb #0c35b151
 class Classifier(nn.Linear):
@@ -176,6 +178,8 @@ def set_up(cfg: TrainConfig) -> Run:
         criterion.for_images(n_images)
     criterion = criterion.to(device)
     start = {knob: read(criterion, knob) for knob in cfg.schedule.ends}
+    asked = cfg.data.sample_ids
+    ids = ids_of(images, asked).to(device) if asked else None
     x, y = images.x.to(device), images.y.to(device)
     images = dataclasses.replace(images, x=x, y=y)
     augment = Augment.for_images(images, cfg.data.augment_strength).to(device)
@@ -192,6 +196,7 @@ def set_up(cfg: TrainConfig) -> Run:
         queue=queue,
         follower=follower,
         sampler=sampler_of(cfg, n_images),
+        ids=ids,
     )
 
 

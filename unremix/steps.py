@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Embedded', 'lr_at', 'scheduled', 'assign_schedules', 'embed', 'embed_with_keys', 'share_of', 'order_of', 'chosen',
-           'epoch_steps', 'loss_of', 'enqueue', 'Log']
+           'epoch_steps', 'loss_of', 'ids_at', 'enqueue', 'Log']
 
 # %% ../nbs/library/67_steps.ipynb #4d950481
 import json
@@ -174,8 +174,9 @@ def loss_of(
     known: dict[str, Any] = {}
     if run.queue:
         known['queue'] = run.queue
-    if run.queue or getattr(run.criterion, 'asks_ids', False):
-        known['sample_ids'] = idx
+    asks = getattr(run.criterion, 'asks_ids', False)
+    if run.queue or asks or run.ids is not None:
+        known['sample_ids'] = ids_at(run, idx)
     loss = run.criterion(
         *z.chunk(2),
         hidden=hidden.chunk(2),
@@ -186,13 +187,19 @@ def loss_of(
     return loss if log_now else (loss, {})
 
 
+def ids_at(run: Run, idx: Tensor) -> Tensor:  # (b)
+    "Ids of some images: their numbers, unless a table says which are the same."
+    return idx if run.ids is None else run.ids[idx]
+
+
 def enqueue(run: Run, z: Tensor, hidden: Tensor, idx: Tensor, y: Tensor) -> None:
     "Let the slow copy follow the encoder, and keep the keys of this batch."
     assert run.queue is not None and run.follower is not None
     encoder: Any = run.model.module  # what Fabric has wrapped
     follow(run.follower, encoder, run.cfg.memory.momentum)
     keys, of_keys = z.chunk(2)[1].detach(), hidden.chunk(2)[1]
-    run.queue.push(keys, of_keys, sample_ids=idx, true_labels=y, labels=y)
+    ids = ids_at(run, idx)
+    run.queue.push(keys, of_keys, sample_ids=ids, true_labels=y, labels=y)
 
 # %% ../nbs/library/67_steps.ipynb #b56bf939
 class Log:
