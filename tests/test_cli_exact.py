@@ -6,8 +6,9 @@ import pytest
 from configs import run_of
 from unremix.registry import known
 from unremix.config import TrainConfig
-from unremix import cli as module
-from unremix.cli import main, scores_text
+from unremix import cli as module, command_runs
+from unremix.cli import main
+from unremix.command_runs import scores_text
 from unremix.commands import TrainCommand
 from unremix.parsing import parse, sentence, wide_console
 from unremix.presets import PRESETS, QUICK, preset_fields
@@ -117,8 +118,8 @@ def test_mistakes_of_ours_are_tracebacks(monkeypatch):
 # what reaches what
 
 def test_sweep_passes_everything_on(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(module, 'read_grid', lambda path: path)
-    monkeypatch.setattr(module, 'sweep', lambda *args: asked.append(args) or [])
+    monkeypatch.setattr(command_runs, 'read_grid', lambda path: path)
+    monkeypatch.setattr(command_runs, 'sweep', lambda *args: asked.append(args) or [])
     asked = []
     assert main(['sweep', 'g.toml', '--out', 'o', '--runs', 'r', '--workers', '3', '--threads', '2']) == 0
     assert [str(a) if i < 3 else a for i, a in enumerate(asked[0])] == ['g.toml', 'o', 'r', 3, 2]

@@ -26,9 +26,10 @@ NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sort
     'Relatives': ['library/4[5-9]_*', 'library/19_*', 'library/09_*', 'library/8[67]_*'],
     'Scale': ['library/3[0-4]_*', 'library/44_*'],
     'Images': ['library/5[0-46-8]_*'],
+    'Own images': ['library/10[0-57-8]_*'],
     'Training': ['library/6*'],
-    'Comparing': ['library/7*', 'library/42_*', 'library/8[0-5]_*', 'library/9*'],
-    'Plumbing': ['library/0[0-8]_*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
+    'Comparing': ['library/7*', 'library/42_*', 'library/109_*', 'library/110_*', 'library/8[0-5]_*', 'library/11[12]_*', 'library/9*'],
+    'Plumbing': ['library/0[0-8]_*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'library/106_*', 'names'],
     'Experiments': ['experiments/[a-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
