@@ -261,9 +261,10 @@ def test_keyboard(window):
     window.keyboard.press('/')
     window.keyboard.type('copy of 000')
     copies = grid(window, 'Copies')
-    assert copies.locator('li').count() == 1
+    few = copies.locator('.words').all_inner_texts()
+    assert few and all('copy' in words and '000' in words for words in few)
     window.keyboard.press('Escape')
-    assert copies.locator('li').count() > 1 and at() == 0
+    assert copies.locator('li').count() > len(few) and at() == 0
     window.keyboard.press('p')
     assert focus() == 'Likely false negatives'
 

@@ -6,7 +6,7 @@
 __all__ = ['SIDE', 'WINDOW', 'CLOSE', 'windows', 'agreement', 'may_be_copies', 'strangeness', 'doubt', 'hard_but_different',
            'group_ids']
 
-# %% ../nbs/library/105_findings.ipynb #67410c55
+# %% ../nbs/library/105_findings.ipynb #ce023e9a
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +15,7 @@ from .arguments import is_whole, require
 from .kept_encoder import with_channels
 from .suspects import LOCAL, Neighbours, Pairs, share_below
 
-# %% ../nbs/library/105_findings.ipynb #0e37758f
+# %% ../nbs/library/105_findings.ipynb #04b329ac
 SIDE = 16  # pixels of what is compared
 WINDOW = 0.9  # of the side, in five places
 CLOSE = 3  # a copy is among so many nearest of one of the two
@@ -32,7 +32,9 @@ def windows(x: Tensor) -> Tensor:  # (m 1 s s) → (m 12 SIDE²) unit rows, mean
     small = [F.interpolate(p, square, mode='bilinear', antialias=True) for p in parts]
     views = torch.cat(small, 1)
     both = torch.cat([views, views.flip(3)], 1).flatten(2)
-    return F.normalize(both - both.mean(2, keepdim=True), dim=2)
+    centred = both - both.mean(2, keepdim=True)
+    length = centred.norm(dim=2, keepdim=True)
+    return centred / length.clamp_min(1.0)  # a flat image agrees with nothing
 
 
 def agreement(
@@ -53,12 +55,12 @@ def may_be_copies(pairs: Pairs) -> Tensor:  # (m) bool
     "Pairs of which one is among the nearest three of the other."
     return pairs.rank.amin(1) <= CLOSE
 
-# %% ../nbs/library/105_findings.ipynb #e0ca8e3c
+# %% ../nbs/library/105_findings.ipynb #c773dc40
 def strangeness(near: Neighbours) -> Tensor:  # (n) in [0, 2]
     "How far the nearest ten are."
     return 1 - near.cosine[:, :LOCAL].mean(1)
 
-# %% ../nbs/library/105_findings.ipynb #92c1d96c
+# %% ../nbs/library/105_findings.ipynb #3275994a
 def doubt(
     near: Neighbours,
     y: Tensor,  # (n) class; below 0 where unknown
@@ -79,12 +81,12 @@ def doubt(
     against = 1 - own / total  # 0/0 is nan
     return torch.where(y >= 0, against, torch.nan), votes.argmax(1)
 
-# %% ../nbs/library/105_findings.ipynb #25ca29de
+# %% ../nbs/library/105_findings.ipynb #1d3b7c46
 def hard_but_different(cosine: Tensor, overlap: Tensor) -> Tensor:  # (m) in [−1, 1]
     "How much higher a pair stands by its cosine than by its overlap."
     return share_below(cosine) - share_below(overlap)
 
-# %% ../nbs/library/105_findings.ipynb #f5dda82b
+# %% ../nbs/library/105_findings.ipynb #58f91ffc
 def group_ids(
     n: int,  # images
     a: Tensor,  # (m) pairs, the surest first
