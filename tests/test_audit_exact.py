@@ -10,13 +10,13 @@ from torch.testing import assert_close
 from unremix import suspects
 from unremix.audit_lists import Audited, audit_lists, image_table, pair_table
 from unremix.data import choose, ids_of
-from unremix.findings import agreement, doubt, group_ids, hard_but_different, may_be_copies, strangeness
+from unremix.findings import agreement, copy_score, doubt, group_ids, hard_but_different, may_be_copies, strangeness
 from unremix.html_page import Card, Grid, Page, Section, render
 from unremix.image_sets import Images
 from unremix.kept_encoder import Encoder, with_channels, with_size
 from unremix.machine import in_words, pace
 from unremix.report import as_markdown, verdict_of
-from unremix.suspects import OPINIONS, nearest_others, pairs_of
+from unremix.suspects import OPINIONS, Pairs, nearest_others, pairs_of
 
 
 def cosines(h):
@@ -94,6 +94,18 @@ def test_copies_by_pixels():
     assert (agreement(x, x.roll(1, 0)) < .9).all() and (agreement(x, x.flip(2)) < .9).all()
     flat = torch.full_like(x, 7)
     assert agreement(flat, x).abs().max() < 1e-3
+
+
+def test_how_much_a_copy_stands_out():
+    a, b, r = [0, 0, 2, 4, 4], [1, 2, 3, 5, 6], [.98, .91, .95, .93, .93]
+    score = copy_score(Pairs(torch.tensor(a), torch.tensor(b), torch.tensor(r), torch.ones(5, 2).long()), torch.tensor(r))
+    for m in range(5):
+        others = [r[k] for k in range(5) if k != m and {a[k], b[k]} & {a[m], b[m]}] # of either image, in another pair
+        assert abs(score[m] - (1 - (1 - r[m])/(1 - max(others)))) < 1e-4
+    alone = Pairs(*(torch.tensor(x) for x in ([0, 1], [5, 1], [.0, .0], [[1, 1]]*2)))
+    assert_close(copy_score(alone, torch.tensor([.96, .89])), torch.tensor([1 - .04/2, -1.])) # no other pair; below .9
+    twice = Pairs(*(torch.tensor(x) for x in ([0, 0], [1, 2], [.0, .0], [[1, 1]]*2)))
+    assert_close(copy_score(twice, torch.tensor([.999, .999])), torch.tensor([.999, .999]))
 
 
 def test_candidates_for_copies_are_near_on_one_side(points):

@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'SHOWN', 'ON_PAGE', 'ABOUT', 'reader', 'said_of', 'pictures_of', 'pair_grid', 'image_grid', 'counts',
            'audit_page', 'audit', 'AuditCommand', 'run_audit']
 
-# %% ../nbs/library/108_audit.ipynb #a9c8a1bb
+# %% ../nbs/library/108_audit.ipynb #5f50c507
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ from .image_files import DatasetMissing, read_square
 from .parsing import parse
 from .safe_files import write_atomic
 
-# %% ../nbs/library/108_audit.ipynb #74a0ed2e
+# %% ../nbs/library/108_audit.ipynb #e55825a3
 SMALL, SHOWN = 32, 64  # pixels: to tell copies, and to look at
 
 
@@ -60,7 +60,7 @@ def reader(
 
     return read
 
-# %% ../nbs/library/108_audit.ipynb #4fe62d66
+# %% ../nbs/library/108_audit.ipynb #55c55936
 ON_PAGE = 200  # entries of a list
 ABOUT = {
     'same': (
@@ -129,7 +129,7 @@ def image_grid(
         cards.append(Card(shown, words(place), [score[place].item()]))
     return Grid([name], cards)
 
-# %% ../nbs/library/108_audit.ipynb #69488645
+# %% ../nbs/library/108_audit.ipynb #ea650cfa
 def counts(audited: Audited, lists: Lists) -> dict[str, int]:
     "What an audit found, in numbers."
     copies, _ = lists.pairs['copy']
@@ -174,7 +174,7 @@ def audit_page(audited: Audited, lists: Lists, source: str, look: Any) -> Page:
         page.sections.append(Section('Doubtful labels', paragraph(about), grid))
     return page
 
-# %% ../nbs/library/108_audit.ipynb #b4ecd956
+# %% ../nbs/library/108_audit.ipynb #df2f5289
 def audit(
     source: str | Path,  # folder of images, or file of embeddings
     out: str | Path,  # folder
@@ -215,7 +215,7 @@ def audit(
     write_atomic(out / 'audit.html', lambda f: f.write(text.encode()))
     return counts(audited, lists)
 
-# %% ../nbs/library/108_audit.ipynb #91e4a499
+# %% ../nbs/library/108_audit.ipynb #effa7b42
 @dataclass(frozen=True)
 class AuditCommand:
     """Likely false negatives, copies, strangers and doubtful labels of a set.

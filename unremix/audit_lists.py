@@ -6,7 +6,7 @@
 __all__ = ['COPY', 'SURE', 'LOOKED_AT', 'Table', 'Audited', 'Lists', 'best', 'opinions_on', 'find_copies', 'audit_lists',
            'image_table', 'pair_table', 'as_csv', 'save_table', 'across']
 
-# %% ../nbs/library/107_audit_lists.ipynb #9ed7724d
+# %% ../nbs/library/107_audit_lists.ipynb #a8d0bcc3
 import csv
 import io
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from .arguments import is_whole, require
 from .embedding_files import arrow
-from .findings import agreement, doubt, group_ids
+from .findings import agreement, copy_score, doubt, group_ids
 from .findings import hard_but_different, may_be_copies, strangeness
 from .safe_files import write_atomic
 from .suspects import OPINIONS, Neighbours, Pairs, nearest_others, pairs_of
 
-# %% ../nbs/library/107_audit_lists.ipynb #76708427
+# %% ../nbs/library/107_audit_lists.ipynb #3e0e6dcf
 @dataclass(frozen=True)
 class Audited:
     "Images with features, and what else is known of them."
@@ -60,8 +60,8 @@ class Audited:
         number = {name: i for i, name in enumerate(names)}
         return torch.tensor([number.get(label, -1) for label in self.labels]), names
 
-# %% ../nbs/library/107_audit_lists.ipynb #459af706
-COPY = 0.95  # agreement of pixels from which a pair is one picture
+# %% ../nbs/library/107_audit_lists.ipynb #442d6c07
+COPY = 0.6  # `copy_score` from which a pair is one picture
 SURE = 0.999  # cosine from which it is one, where nobody has the pixels
 LOOKED_AT = 20  # pairs looked at for each one that is listed
 
@@ -99,10 +99,11 @@ def find_copies(audited: Audited, pairs: Pairs) -> tuple[Pairs, Tensor]:
         some = close.only(part)
         both = audited.read([*some.a.tolist(), *some.b.tolist()])
         score[part] = agreement(*both.chunk(2))
+    score = copy_score(close, score)
     found = score > COPY
     return close.only(found), score[found]
 
-# %% ../nbs/library/107_audit_lists.ipynb #05543598
+# %% ../nbs/library/107_audit_lists.ipynb #84a75dbb
 def audit_lists(
     audited: Audited,
     count: int = 1000,  # pairs or images per list, ≥ 1
@@ -149,7 +150,7 @@ def audit_lists(
     ids = group_ids(n, one, other, largest)
     return Lists(found, strangeness(near), against, instead, classes, ids)
 
-# %% ../nbs/library/107_audit_lists.ipynb #2187bd80
+# %% ../nbs/library/107_audit_lists.ipynb #3d7a7016
 Table = dict[str, list[Any]]  # column: values
 
 
