@@ -15,7 +15,8 @@ from unremix.export import FORMATS, export_encoder
 from unremix.kept_encoder import Encoder, load_encoder
 from unremix.run_parts import set_up
 from unremix.config import TrainConfig
-from unremix.steps import ids_at, loss_of
+from unremix.steps import loss_of
+from unremix.tasks import but
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ['--limit', '240', '--batch-size', '80', '--epochs', '1', '--image-size', '24', '--precision', '32-true', '--log-every', '1']
@@ -69,15 +70,15 @@ def test_images_of_one_id_are_no_negatives(home, tmp_path):
     fields = {'dataset': 'imagefolder', 'data_root': str(home/'photos'), 'image_size': 24, 'batch_size': 16, 'precision': '32-true'}
     run = set_up(TrainConfig.of(fields | {'sample_ids': str(table)}))
     idx = torch.arange(16)
-    assert ids_at(run, idx).tolist() == [0]*16
+    assert run.samples.ids[idx].tolist() == [0]*16
     z, hidden = torch.randn(32, 8), torch.randn(32, 4)
-    assert loss_of(run, z, hidden, idx, run.images.y[idx], False)[0] == 0
-    run.ids = None
+    assert loss_of(run, z, hidden, run.samples.ids[idx], run.images.y[idx], False)[0] == 0
+    run.samples = but(run.samples, ids=None)
     assert loss_of(run, z, hidden, idx, run.images.y[idx], False)[0] > 1
     pa = pytest.importorskip('pyarrow', reason='pyarrow is not installed')
     import pyarrow.parquet as pq
     pq.write_table(pa.table({'name': names, 'id': [5]*len(names)}), tmp_path/'ids.parquet')
-    assert set_up(TrainConfig.of(fields | {'sample_ids': str(tmp_path/'ids.parquet')})).ids.unique().tolist() == [0]
+    assert set_up(TrainConfig.of(fields | {'sample_ids': str(tmp_path/'ids.parquet')})).samples.ids.unique().tolist() == [0]
 
 
 @pytest.mark.parametrize('args, said', (

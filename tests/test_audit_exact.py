@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from unremix import suspects
 from unremix.audit_lists import Audited, audit_lists, image_table, pair_table
-from unremix.data import choose, ids_of
+from unremix.data import ids_by_name
 from unremix.findings import agreement, copy_score, doubt, group_ids, hard_but_different, may_be_copies, strangeness
 from unremix.html_page import Card, Grid, Page, Section, render
 from unremix.image_sets import Images
@@ -138,8 +138,7 @@ def test_lists_without_pixels_or_labels(points):
 def test_ids_by_name(tmp_path):
     images = Images(torch.zeros(4, 1, 8, 8), torch.zeros(4).long(), (), 'imagefolder', names=tuple('dcba'))
     (tmp_path/'t.csv').write_text('id,name\n3,a\n9,b\n3,c\n9,elsewhere\n')
-    assert ids_of(images, tmp_path/'t.csv').tolist() == [0, 1, 2, 1]
-    assert choose(images, torch.tensor([3, 1])).names == ('a', 'c')
+    assert ids_by_name(images, tmp_path/'t.csv').tolist() == [0, 1, 2, 1]
 
 
 def test_preparation():

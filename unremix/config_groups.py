@@ -26,6 +26,9 @@ from .registry import is_setting
 class DataConfig:
     "Which images, and how a view differs from its image."
 
+    # image, text, graph, or module:NAME of a task of one's own; data set, encoder and
+    # other defaults follow it
+    modality: str = 'image'
     # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all
     # or imagefolder
     dataset: str = 'fashion_mini'
@@ -41,8 +44,7 @@ class DataConfig:
     image_size: int | None = None
     # factor on the changes of light and on how much a crop leaves out, 0 to 2
     augment_strength: float = 1.0
-    # table of `unremix audit` with the columns name and id: images of one id are no
-    # negatives of each other, imagefolder only; None = each image is its own
+    # table of `unremix audit`: images of one id are no negatives; None = all differ
     sample_ids: str | None = None
 
     limits: ClassVar[dict[str, Limit]] = {

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from .contrastive_loss import ContrastiveLoss
-from .data import choose
-from .evaluate import embed, test_images
+from .evaluate import embed, test_samples
 from .html_page import Card, Grid, Page, Section, paragraph
 from .image_sets import Images
 from .run_parts import Run
+from .tasks import choose
 
 # %% ../nbs/library/109_heaviest_negatives.ipynb #ed03dd08
 ON_PAGE = 48  # pairs of a grid
@@ -46,9 +46,10 @@ def heaviest(
 
 def negatives(page: Page, run: Run, name: str) -> list[Section]:
     "Grids of the heaviest negatives of a run, and of the false ones among them."
-    if not isinstance(run.criterion, ContrastiveLoss):
+    has_weights = isinstance(run.criterion, ContrastiveLoss)
+    if not has_weights or run.task.name != 'image':
         return []
-    images = test_images(run.cfg, run.fabric.device)
+    images = test_samples(run.cfg, run.fabric.device)
     batch = min(len(images), run.cfg.optim.batch_size)
     some = choose(images, torch.arange(batch))
     y: Tensor = some.y

@@ -133,6 +133,8 @@ def of_run(run: Path) -> Encoder:
     require(path.is_file(), 'run', 'a run folder with a checkpoint.pt', str(run))
     state = load_checkpoint(path)
     cfg = TrainConfig.from_json(state['config'])
+    kind = cfg.data.modality
+    require(kind == 'image', 'run', 'one on images', f'one on modality {kind!r}')
     facts = run / 'data.json'
     known = read_json(facts) if facts.exists() else {}
     preparation = known.get('preparation')
