@@ -51,7 +51,7 @@ ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, p
 def our_options():
     names = {f.name.replace('_', '-') for kind in COMMANDS for f in fields(kind)}
     names |= {k.replace('_', '-') + '-end' for s in known().values() for k in s.movable}
-    return {'--' + n for n in names} | {'--no-' + n for n in names} | {'--help', '--quick', '--preset'}
+    return {'--' + n for n in names} | {'--no-' + n for n in names} | {'--help', '--version', '--quick', '--preset'}
 
 @each_page
 def test_options_exist(page):

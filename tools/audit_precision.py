@@ -3,7 +3,7 @@
     python tools/audit_precision.py fashion_mini 0 --runs runs/audit --out results/audit/fashion_mini.jsonl
     python tools/audit_precision.py cifar10_jpeg 0 --runs runs/audit --out results/audit/cifar10_jpeg.jsonl --data cifar10_jpeg.npz
 
-Trains an encoder with this seed (SimCLR, t = .5), embeds 5,000 training images, and asks every list. The second data set is a file of
+Trains an encoder with this seed (SimCLR, t = .5), embeds 5,000 training images (or `--images`), and asks every list. The second data set is a file of
 JPEG scans of quality 75, not the original pixels: `header`, `train_scans`, `train_sizes`, `train_labels`, the same for `test`, `classes`.
 Needs cleanlab.
 """
@@ -20,14 +20,14 @@ from sklearn.metrics import roc_auc_score
 from unremix import data
 from unremix.audit_lists import COPY, LOOKED_AT, best
 from unremix.config import TrainConfig
-from unremix.findings import agreement, doubt, hard_but_different, may_be_copies, strangeness
+from unremix.findings import agreement, copy_score, doubt, hard_but_different, may_be_copies, strangeness
 from unremix.image_sets import to_images
 from unremix.kept_encoder import load_encoder, with_channels, with_size
 from unremix.evaluate import load_run
 from unremix.suspects import OPINIONS, Neighbours, answers, by_overlap, nearest_others, pairs_of, share_below
 from unremix.train import train
 
-N, WIDE, USUAL = 5000, 200, 50 # images; neighbours, so that 1 % of the pairs are among them; neighbours of the command
+USUAL = 50 # neighbours that the command looks at
 
 
 def scans(path, split):
@@ -63,7 +63,8 @@ def changed(x, generator):
     return torch.stack(copies)
 
 
-def measure(images, encoder, run, strangers, seed, tell):
+def measure(images, encoder, run, strangers, seed, tell, N):
+    WIDE = N//25 # neighbours, so that 1 % of the pairs are among them
     generator = torch.Generator().manual_seed(seed)
     draw = lambda n, m: torch.randperm(n, generator=generator)[:m]
     take = draw(len(images), N).sort().values
@@ -115,7 +116,7 @@ def measure(images, encoder, run, strangers, seed, tell):
     true = source*len(all_h) + N + torch.arange(planted)
     is_planted = lambda p: torch.isin(p.a*len(all_h) + p.b, true).double()
     close = found.only(may_be_copies(found))
-    agrees = agreement(with_copies[close.a], with_copies[close.b])
+    agrees = copy_score(close, agreement(with_copies[close.a], with_copies[close.b]))
     for name, some, score in (('pixels', close, agrees), ('cosine', found, found.cosine)):
         right = is_planted(some.only(best(score, planted)))
         tell(list='copy', score=name, at='as many as planted', precision=right.mean().item(), recall=right.sum().item()/planted)
@@ -161,6 +162,7 @@ def main():
     parser.add_argument('--runs', type=Path, default=Path('runs/audit'))
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--data', type=Path)
+    parser.add_argument('--images', type=int, default=5000)
     a = parser.parse_args()
     torch.set_num_threads(1)
     fields = {'seed': a.seed, 'precision': '32-true'}
@@ -174,8 +176,8 @@ def main():
     other = data.load_dataset('digits' if a.set == 'fashion_mini' else 'fashion_mini', 'train')
     a.out.parent.mkdir(parents=True, exist_ok=True)
     with open(a.out, 'a', encoding='utf-8') as file, torch.no_grad():
-        tell = lambda **line: print(json.dumps({'set': a.set, 'seed': a.seed, **{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}}), file=file)
-        measure(run.images, encoder, run, with_channels(other.x, encoder.channels), a.seed, tell)
+        tell = lambda **line: print(json.dumps({'set': a.set, 'seed': a.seed, 'images': a.images, **{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}}), file=file)
+        measure(run.images, encoder, run, with_channels(other.x, encoder.channels), a.seed, tell, a.images)
 
 
 if __name__ == '__main__': sys.exit(main())

@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 
 from .arguments import is_whole, require
 from .embedding_files import ImageList, arrow, list_images
-from .embedding_files import load_embeddings, save_embeddings
+from .embedding_files import load_embeddings, save_embeddings, save_shard
 from .image_files import DatasetMissing
 from .image_parts import first_names, tell
 from .kept_encoder import Encoder, load_encoder
 from .parsing import parse
-from .safe_files import hold, read_json, write_atomic, write_json
+from .safe_files import hold, read_json, write_json
 
 # %% ../nbs/library/103_embed_folder.ipynb #854ac455
 def of_timm(name: str, weights: Path | None = None) -> Encoder:
@@ -151,9 +151,7 @@ def write_shards(
             path = shard_path(beside, number)
             if not path.exists():
                 h, kept = embed_places(encoder, images, places, batch_size, threads)
-                write_atomic(
-                    path, lambda f, h=h, kept=kept: np.savez(f, h=h, kept=kept)
-                )
+                save_shard(path, h, kept)
             bar.update(len(places))
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from .contrastive_loss import ContrastiveLoss
 from .evaluate import embed, test_samples
 from .html_page import Card, Grid, Page, Section, paragraph
-from .image_sets import Images
 from .run_parts import Run
 from .tasks import choose
 
@@ -23,9 +22,7 @@ ON_PAGE = 48  # pairs of a grid
 
 
 @torch.no_grad()
-def heaviest(
-    run: Run, images: Images, count: int
-) -> list[tuple[int, int, float, float]]:
+def heaviest(run: Run, images: Any, count: int) -> list[tuple[int, int, float, float]]:
     "Anchor, negative, weight and cosine of the heaviest pairs of a batch."
     criterion: Any = run.criterion
     model: Any = run.model
@@ -74,7 +71,7 @@ def negatives(page: Page, run: Run, name: str) -> list[Section]:
     return found
 
 
-def image_name(images: Images, i: int) -> str:
+def image_name(images: Any, i: int) -> str:
     "Class and number of an image."
     label = int(images.y[i])
     return f'{images.classes[label] if label >= 0 else "image"} {i}'

@@ -139,7 +139,8 @@ def of_run(run: Path) -> Encoder:
     known = read_json(facts) if facts.exists() else {}
     preparation = known.get('preparation')
     if preparation is None:
-        augment = Augment.for_images(split_images(cfg)[0])
+        images: Any = split_images(cfg)[0]
+        augment = Augment.for_images(images)
         preparation = augment.preparation()
     name = cfg.model.encoder
     net = make_encoder(name, preparation['channels'], preparation['size'])

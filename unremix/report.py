@@ -123,10 +123,11 @@ def curves_png(logs: dict[str, list[Path]]) -> bytes | None:  # label: one per s
     for label, seeds in found.items():
         steps = seeds[0][0][:length]
         curves[label] = [losses[:length] for _, losses in seeds]
-    ax = show_curves(steps, curves)
+    figure, ax = plt.subplots()
+    show_curves(steps, curves, ax=ax)
     file = io.BytesIO()
-    ax.figure.savefig(file, format='png', dpi=110)
-    plt.close(ax.figure)
+    figure.savefig(file, format='png', dpi=110)
+    plt.close(figure)
     return file.getvalue()
 
 # %% ../nbs/library/110_report.ipynb #8eb71703

@@ -182,7 +182,7 @@ def train(
 
 def how_prepared(run: Run) -> dict[str, Any]:
     "What `load_encoder` has to know of images; nothing for other samples."
-    ask = getattr(run.augment, 'preparation', None)
+    ask: Any = getattr(run.augment, 'preparation', None)
     return {} if ask is None else {'preparation': ask()}
 
 
