@@ -101,7 +101,7 @@ def measure(images, encoder, run, strangers, seed, tell, N):
     looked_at = pairs_of(usual)
     looked_at = looked_at.only(best(looked_at.cosine, LOOKED_AT*1000))
     differ = (y[looked_at.a] != y[looked_at.b]).double()
-    by = {'cosine and overlap': hard_but_different(looked_at.cosine, by_overlap(usual, looked_at)), 'cosine': looked_at.cosine, 'placebo': torch.rand(len(differ), generator=generator)}
+    by = {'least overlap': hard_but_different(by_overlap(usual, looked_at)), 'least cosine': -looked_at.cosine, 'placebo': torch.rand(len(differ), generator=generator)}
     for name, score in by.items():
         for at in ('100', '1000'):
             first = best(score, int(at))

@@ -129,7 +129,7 @@ def audit_lists(
     looked_at = others.only(best(others.cosine, LOOKED_AT * count))
     told = opinions_on(near, looked_at)
     same = torch.arange(min(count, len(looked_at.a)))  # by cosine already
-    apart = hard_but_different(told['cosine'], told['overlap'])
+    apart = hard_but_different(told['overlap'])
     hard = best(apart, count)
 
     def some(which: Tensor, score: Tensor) -> tuple[Pairs, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .arguments import is_whole, require
 from .kept_encoder import with_channels
-from .suspects import LOCAL, Neighbours, Pairs, share_below
+from .suspects import LOCAL, Neighbours, Pairs
 
 # %% ../nbs/library/105_findings.ipynb #d2624d39
 SIDE = 16  # pixels of what is compared
@@ -108,9 +108,9 @@ def doubt(
     return torch.where(y >= 0, against, torch.nan), votes.argmax(1)
 
 # %% ../nbs/library/105_findings.ipynb #f0915853
-def hard_but_different(cosine: Tensor, overlap: Tensor) -> Tensor:  # (m) in [−1, 1]
-    "How much higher a pair stands by its cosine than by its overlap."
-    return share_below(cosine) - share_below(overlap)
+def hard_but_different(overlap: Tensor) -> Tensor:  # (m) in [0, 1]
+    "How little the answers of the images of a near pair overlap."
+    return 1 - overlap
 
 # %% ../nbs/library/105_findings.ipynb #ae552c1a
 def group_ids(

@@ -30,7 +30,7 @@ MUTANTS = [
         ('1 - near.cosine[:, :LOCAL].mean(1)', '1 - near.cosine.mean(1)', 'ten neighbours'),
         ('* (of_near >= 0)', '', 'who has no label does not vote'),
         ('size[low] + size[high] <= largest', 'size[low] <= largest', 'no group is larger than asked'),
-        ('share_below(cosine) - share_below(overlap)', 'share_below(cosine) + share_below(overlap)', 'near, and yet different')),
+        ('return 1 - overlap', 'return overlap', 'near, and yet different')),
     *of('audit_lists.py',
         ('others = pairs.only(~is_copy)', 'others = pairs', 'copies are in one list only'),
         ('int(a != b) for a, b in both', 'int(a == b) for a, b in both', 'copies across train and test'),
