@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .devices import auto_precision
 from .machine import ABOUT_WAITING, all_memory, free_memory, in_words
 from .parsing import parse
-from .run_parts import require_device, set_up
+from .run_parts import require_device, resolve, set_up
 from .steps import epoch_steps
 
 # %% ../nbs/library/111_doctor.ipynb #f8f57b35
@@ -73,7 +73,7 @@ def what_there_is() -> dict[str, str]:
 # %% ../nbs/library/111_doctor.ipynb #8062003e
 def seconds_per_step(cfg: TrainConfig, steps: int) -> float:
     "Median over some training steps, after two that are not counted."
-    run = set_up(cfg.but({'log_every': 10**9}))
+    run = set_up(resolve(cfg).but({'log_every': 10**9}))
     endless = itertools.chain.from_iterable(
         epoch_steps(run, epoch) for epoch in itertools.count()
     )
