@@ -24,7 +24,7 @@ WRONG = [ # arguments, the whole sentence
     (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
     (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
     (['compare', '--strategies', 'best'], f"row 'best': strategy must be one of {', '.join(known())}, or module:Name, got 'best'"),
-    (['dance'], "command must be one of train, compare, sweep, evaluate, strategies, got 'dance'")]
+    (['dance'], "command must be one of train, compare, sweep, evaluate, embed, audit, export, strategies, doctor, got 'dance'")]
 
 @pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
 @pytest.mark.parametrize('columns', ('40', '200'))

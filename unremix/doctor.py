@@ -32,6 +32,8 @@ from .steps import epoch_steps
 EXTRAS = {
     'ot': ('ot',),
     'export': ('safetensors', 'onnxscript', 'onnxruntime', 'timm', 'pyarrow'),
+    'text': ('sentence_transformers', 'rank_bm25'),
+    'graph': ('torch_geometric', 'networkx'),
     'bench': ('lightly', 'pytorch_metric_learning'),
 }
 
