@@ -12,7 +12,7 @@ from unremix.config import TrainConfig
 from unremix.config_groups import GROUPS, ScheduleConfig
 from unremix.registry import known
 from benchmarks import loop, losses, scale
-from unremix import cli, commands
+from unremix import audit, cli, command_runs, commands, doctor, embed_folder, export
 from unremix.compare_config import CompareConfig
 from unremix.data import DATASETS
 
@@ -44,14 +44,14 @@ def code_spans(text):
 
 # ---------------------------------------------------------------- options and commands
 
-COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, cli.StrategiesCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
+COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, command_runs.StrategiesCommand, embed_folder.EmbedCommand, export.ExportCommand, audit.AuditCommand, doctor.DoctorCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
 OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
 ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, pip, git, a misspelt knob, a page's own strategy
 
 def our_options():
     names = {f.name.replace('_', '-') for kind in COMMANDS for f in fields(kind)}
     names |= {k.replace('_', '-') + '-end' for s in known().values() for k in s.movable}
-    return {'--' + n for n in names} | {'--no-' + n for n in names} | {'--help', '--quick', '--preset'}
+    return {'--' + n for n in names} | {'--no-' + n for n in names} | {'--help', '--version', '--quick', '--preset'}
 
 @each_page
 def test_options_exist(page):

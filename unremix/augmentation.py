@@ -7,6 +7,7 @@ __all__ = ['COLOUR', 'RECIPES', 'Recipe', 'augmentations', 'Augment', 'two_views
 
 # %% ../nbs/library/54_augmentation.ipynb #e19ae569
 from dataclasses import dataclass
+from typing import Any
 
 import kornia.augmentation as K
 import torch
@@ -100,6 +101,7 @@ class Augment(nn.Module):
         super().__init__()
         allowed = is_number(strength) and strength >= 0
         require(allowed, 'strength', 'a number ≥ 0', strength)
+        self.size = size
         self.register_buffer('mean', mean[:, None, None], persistent=False)
         self.register_buffer('std', std[:, None, None], persistent=False)
         changes = augmentations(size, len(mean), recipe, strength)
@@ -114,6 +116,11 @@ class Augment(nn.Module):
         std = x.std((0, 2, 3)).clamp_min(1e-3)
         recipe = RECIPES.get(images.name, Recipe())
         return cls(x.shape[-1], mean, std, recipe, strength)
+
+    def preparation(self) -> dict[str, Any]:
+        "Numbers that say how an image becomes an input; json holds them exactly."
+        mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
+        return {'channels': len(mean), 'size': self.size, 'mean': mean, 'std': std}
 
     def plain(
         self,

@@ -148,8 +148,13 @@ def check_together(cfg: TrainConfig) -> None:
             'since BatchNorm needs two'
         )
         require(views % micro != 1, 'micro_batch', what, micro)
+    named = cfg.data.dataset == 'imagefolder'
+    what = f'None with {cfg.data.dataset}, whose images have no names'
+    require(named or not cfg.data.sample_ids, 'sample_ids', what, cfg.data.sample_ids)
     if cfg.strategy != 'supervised':
         return
+    what = 'None with supervised, which has no negatives'
+    require(not cfg.data.sample_ids, 'sample_ids', what, cfg.data.sample_ids)
     queue, dataset = cfg.memory.queue_size, cfg.data.dataset
     what = '0 with supervised, which has no negatives'
     require(not queue, 'queue_size', what, queue)

@@ -44,6 +44,8 @@ class DataConfig:
     image_size: int | None = None
     # factor on the changes of light and on how much a crop leaves out, 0 to 2
     augment_strength: float = 1.0
+    # table of `unremix audit`: images of one id are no negatives; None = all differ
+    sample_ids: str | None = None
 
     limits: ClassVar[dict[str, Limit]] = {
         'limit': at_least(1),

@@ -33,6 +33,8 @@ class Images:
     name: str  # of the data set: decides which augmentations keep the class
     # of the whole data set as stored: changes with any byte of it
     fingerprint: str = ''
+    names: tuple[str, ...] = ()  # paths below a folder, as loaded; else empty
+    ids: Tensor | None = None  # (n) images of one id show the same; None: all differ
 
     def __len__(self) -> int:
         return len(self.x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .augmentation import Augment
 from .config_groups import DataConfig
-from .data import DATASETS, load_dataset, resize
+from .data import DATASETS, ids_by_name, load_dataset, resize
 from .encoders import ENCODERS, make_encoder
 from .image_sets import Images
 from .tasks import Features, Task, Views, but
@@ -54,7 +54,11 @@ def pixel_features(train: Images) -> Features:
 # %% ../nbs/library/88_image_task.ipynb #9773a761
 def load_images(data: DataConfig, part: str, limit: int | None) -> Images:
     "One part of the data set of a run, 'train' or 'test'."
-    return load_dataset(data.dataset, part, data.data_root, limit, data.image_size)
+    size, table = data.image_size, data.sample_ids
+    images = load_dataset(data.dataset, part, data.data_root, limit, size)
+    if table is None or part != 'train':
+        return images
+    return but(images, ids=ids_by_name(images, table))
 
 
 def views_of_images(cfg: object, train: Images) -> ImageViews:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ABOUT_WAITING', 'SPELT', 'ALWAYS', 'IF_FREE', 'wait_passively', 'draw_into_files', 'spelt', 'spell', 'spell_out',
            'peak_of_process', 'free_memory', 'all_memory', 'left_in_container', 'number_in', 'require_memory',
-           'Interrupted', 'numbers_of', 'stopping', 'stop_signals', 'command']
+           'in_words', 'pace', 'Interrupted', 'numbers_of', 'stopping', 'stop_signals', 'command']
 
 # %% ../nbs/library/55_machine.ipynb #6c1557ed
 import codecs
@@ -165,6 +165,27 @@ def require_memory(
             f'{what} need {need / 1e9:.2g} GB of memory, '
             f'and {free / 1e9:.2g} GB are free: {instead}'
         )
+
+
+def in_words(seconds: float) -> str:
+    "A time that nobody knows exactly."
+    if seconds < 90:
+        return f'about {max(1, round(seconds))} s'
+    minutes = seconds / 60
+    return f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.1f} h'
+
+
+def pace(done: int, there: int, runs: int, seconds: float) -> str:
+    """Which run has ended, and how long the others will take if they are as fast.
+
+    `there` of the runs were done before the clock began.
+    """
+    words = f'run {done} of {runs}'
+    fresh = done - there
+    if fresh < 1 or done == runs:
+        return words
+    left = seconds / fresh * (runs - done)
+    return f'{words}, {in_words(left)} left'
 
 # %% ../nbs/library/55_machine.ipynb #e8774f1c
 class Interrupted(SystemExit):

@@ -191,7 +191,9 @@ CLI_MUTANTS = of('cli.py', CLI_TESTS,
     ("    except BrokenPipeError:\n        raise  # nobody reads: `main` knows\n", '', 'a reader that left is no error'),
     ("    return GONE if nobody_reads() else status", "    return status", 'what is still in the buffer'),
     ("        if getattr(sys, name) is None:", "        if False:", 'closed streams'),
-    ("COMMANDS[name](options) or 0", "COMMANDS[name](options) and 0 or 0", 'status 1 where something failed'),
+    ("COMMANDS[name](options) or 0", "COMMANDS[name](options) and 0 or 0", 'status 1 where something failed'))
+
+RUNS_MUTANTS = of('command_runs.py', CLI_TESTS,
     ("    if not percent:\n        return '–', '–'\n", "", 'a cell without scores is no division by zero'),
     ("    return int(any('failed' in row for row in result['rows'].values()))\n", "    return 0\n", 'status 1 for a row that failed'),
     ("    return int(any('again' in line for line in lines))\n", "    return 0\n", 'status 1 for a run that ended in an error'),
@@ -199,4 +201,4 @@ CLI_MUTANTS = of('cli.py', CLI_TESTS,
     ("'–' if value is None else f'{value:.3f}'", "f'{value or 0:.3f}'", 'a score that is missing is a dash'),
     ("{min(percent):.2f} to {max(percent):.2f}", "{min(percent):.2f} to {min(percent):.2f}", 'the range'))
 
-MUTANTS = FEATURES_MUTANTS + EVALUATE_MUTANTS + COMPARE_MUTANTS + SWEEP_MUTANTS + PARSING_MUTANTS + PRESETS_MUTANTS + CLI_MUTANTS
+MUTANTS = FEATURES_MUTANTS + EVALUATE_MUTANTS + COMPARE_MUTANTS + SWEEP_MUTANTS + PARSING_MUTANTS + PRESETS_MUTANTS + CLI_MUTANTS + RUNS_MUTANTS
