@@ -136,7 +136,7 @@ def test_a_file_of_arrays(tmp_path):
 
 @pytest.mark.parametrize(('changed', 'sentence'), [
     (dict(train_images=np.zeros((5, 8, 8))), 'train_images must be bytes'), (dict(train_images=np.zeros((5, 8, 9), np.uint8)), 'train_images must be bytes'),
-    (dict(train_images=np.zeros((5, 3, 8, 8), np.uint8)), 'train_images must be bytes'), (dict(train_labels=np.zeros((5, 2), int)), 'train_labels must be 5 whole'),
+    (dict(train_images=np.zeros((5, 3, 8, 8), np.uint8)), 'train_images must be bytes'), (dict(train_images=np.zeros((5, 8, 8, 8), np.uint8)), 'train_images must be bytes'), (dict(train_labels=np.zeros((5, 2), int)), 'train_labels must be 5 whole'),
     (dict(train_labels=np.zeros(4, int)), 'train_labels must be 5 whole'), (dict(train_labels=np.zeros(5)), 'train_labels must be 5 whole'),
     (dict(train_labels=np.array([0, 1, 2, 0, -1])), 'train_labels must be 5 whole'), (dict(classes=['a', 'b', 'c']), 'classes must be 4 or more names'),
     (dict(train_images=np.array([None]*5)), 'data_root must be a .npz file')])

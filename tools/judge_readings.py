@@ -36,14 +36,13 @@ READINGS = {  # what is mixed: distributions (A) or standard scores (B)
 LABELS = ('argmax', 'positive')  # of the pseudo-task
 
 
-def families():
-    "name: β → weighting."
-    found = {'hcl': HCL}
+def weightings():
+    "name: weighting, at β = 1."
+    found = {'uniform': uniform, 'hcl': HCL(1.0), **PAIR}
     for (reading, knobs), label in product(READINGS.items(), LABELS):
         for suffix, kind in {'': UnReMix, ' placebo': Placebo}.items():
-            given = knobs | {'pseudo_label': label}
             name = f'{reading} {label}{suffix}'
-            found[name] = lambda beta, k=kind, g=given: k(beta=beta, **g)
+            found[name] = kind(**knobs, pseudo_label=label)
     return found
 
 
@@ -56,29 +55,15 @@ def effective(contrasts, weighting):
 
 
 def judge(run, temperature, seed):
-    "name: {at β = 1: hardness, mass, excess, effective; as hard as HCL: the same}."
+    "name: {hardness, mass, beta, excess over HCL as hard, effective} of the push."
     contrasts, same = embeddings(run, temperature, seed)
     yardstick = Yardstick(contrasts, same)
     own = {id(c): s for c, s in zip(contrasts, same, strict=True)}
-    target = yardstick.judge(HCL(1.0))['hardness']
-
-    def both(family):
-        at_one = yardstick.judge(family(1.0))
-        at_one['effective'] = effective(contrasts, family(1.0))
-        matched = yardstick.match(family, target)
-        if matched['own_beta'] == matched['own_beta']:
-            weighting = family(matched['own_beta'])
-            matched['effective'] = effective(contrasts, weighting)
-        # json has no NaN
-        known = {k: v if v == v else None for k, v in rounded(matched).items()}
-        return {'at_one': rounded(at_one), 'matched': known}
-
-    found = {name: both(family) for name, family in families().items()}
-    for name, weighting in PAIR.items():
-        found[name] = {'at_one': rounded(yardstick.judge(weighting))}
-    found['uniform'] = {'at_one': rounded(yardstick.judge(uniform))}
-    oracle = yardstick.judge(lambda c: without_own(c, own[id(c)]))
-    found['oracle'] = {'at_one': rounded(oracle)}
+    table = weightings() | {'oracle': lambda c: without_own(c, own[id(c)])}
+    found = {}
+    for name, w in table.items():
+        row = yardstick.judge(w) | {'effective': effective(contrasts, w)}
+        found[name] = rounded(row)
     return found
 
 
