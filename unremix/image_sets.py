@@ -221,7 +221,9 @@ def load_npz(split: str, data_root: str | Path | None = None) -> Images:
             classes = file['classes'].tolist() if 'classes' in file else None
     except (OSError, ValueError, KeyError, IndexError, TypeError, BadZipFile) as e:
         reason = ' '.join(str(e).split())
-        raise ValueError(f'data_root must be {NPZ}, got {data_root}: {reason}') from None
+        raise ValueError(
+            f'data_root must be {NPZ}, got {data_root}: {reason}'
+        ) from None
     check_npz(x, y, split)
     count = 1 + max(int(labels.max(initial=0)) for labels in both)
     named = classes or [str(label) for label in range(count)]
