@@ -1,4 +1,5 @@
 "Sphinx's configuration of the site; names and version come from settings.ini."
+import os
 from pathlib import Path
 
 from nbdev.config import get_config
@@ -19,7 +20,11 @@ mathjax_path = 'mathjax/tex-chtml.js'  # put into static/ by tools/build_site.py
 
 html_theme = 'furo'
 pygments_dark_style = 'github-dark'  # the theme's own underlines module names as if they were links
-html_title = project
+html_title = f'{project} {release}'
+html_favicon = 'static/favicon.svg'
+if repository := os.environ.get('SITE_REPOSITORY'):
+    mark = (Path(__file__).parent/'static'/'repository.svg').read_text(encoding='utf-8')
+    html_theme_options = {'footer_icons': [{'name': 'Repository', 'url': f'https://github.com/{repository}', 'html': mark, 'class': ''}]}
 html_static_path = ['static']
 html_css_files, html_js_files = ['site.css'], ['site.js']
 html_copy_source = False

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import build_site
+from order import missing, order
 from run_notebooks import notebooks
 from unremix.config import TrainConfig
 from unremix.config_groups import GROUPS, ScheduleConfig
@@ -32,7 +33,7 @@ def prose_of(path):
         if cell['cell_type'] == 'code': told += re.findall(r'^#\| fig-(?:cap|alt): "(.*)"$', source, re.M)
     return '\n\n'.join(told)
 
-PAGES = [*notebooks(ROOT), *map(ROOT.joinpath, ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'nbs/experiments/LOG.md'))]
+PAGES = [*notebooks(ROOT), *map(ROOT.joinpath, ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'nbs/PAGES.md', 'nbs/experiments/LOG.md'))]
 PROSE = {p.relative_to(ROOT).as_posix(): prose_of(p) for p in PAGES}
 each_page = pytest.mark.parametrize('page', PROSE)
 
@@ -144,10 +145,51 @@ def test_counts_hold(page, words):
     [found] = re.findall(words, PROSE[page])
     assert WORDS.index(found.lower()) == COUNTS[page, words]()
 
-def test_front_page_lists_every_page():
-    linked = set(re.findall(r'\]\(nbs/([\w/]+\.ipynb)', PROSE['README.md']))
-    there = {p.relative_to(ROOT/'nbs').as_posix() for p in notebooks(ROOT)} - {'index.ipynb'}
-    assert linked <= there and not there - linked - {'library/91_scale.ipynb'} # which the benchmark's page links
+def test_every_page_has_its_line_in_the_order():
+    assert not missing(), '\n'.join(missing())
+
+def test_a_page_without_a_line_is_told(tmp_path):
+    (tmp_path/'nbs').mkdir()
+    (tmp_path/'nbs'/'new.ipynb').write_text('{}')
+    (tmp_path/'nbs'/'PAGES.md').write_text('## Start\n\n| [Gone](gone.ipynb) | nothing | |\n')
+    said = missing(tmp_path)
+    assert said[0].startswith('nbs/new.ipynb has no row in nbs/PAGES.md: add | [its title](new.ipynb)')
+    assert said[1:] == ['nbs/PAGES.md has a row for gone.ipynb, which is no page']
+
+@pytest.mark.parametrize('row', order(), ids=lambda row: row.path)
+def test_a_line_of_the_order_is_right(row):
+    "The title is the page's; what a page needs stands before it; somebody says when to skip it."
+    listed = [r.path for r in order()]
+    needs = re.findall(r'\]\((.*?)\)', row.needs)
+    assert row.needs == 'nothing' or needs
+    assert all(listed.index(n) < listed.index(row.path) for n in needs), f'{row.path} needs a page that comes later'
+    text = PROSE['nbs/' + row.path]
+    head = text.lstrip().split('\n')[0]
+    assert head == f'# {row.title}', f'nbs/PAGES.md calls {row.path} {row.title}'
+    opening = re.search(r'^> (.*)', text, re.M)
+    assert row.skip or re.search(r'\bskip it\b', opening[1], re.I), f'{row.path}: say in nbs/PAGES.md when to skip it'
+
+def test_links_of_the_front_page_follow_the_order():
+    listed = [r.path for r in order()]
+    for part in re.split(r'^## ', PROSE['README.md'], flags=re.M)[1:]:
+        links = re.findall(r'^- .*?\]\(nbs/([\w/]+\.ipynb)', part, re.M)
+        assert links == sorted(links, key=listed.index)
+    assert listed[0] == 'tour.ipynb' and len(re.findall(r'^- ', PROSE['README.md'].split('## Read on')[1], re.M)) == 5
+
+@pytest.mark.parametrize('row', order()[:-1], ids=lambda row: row.path)
+def test_what_a_page_calls_next_is_next(row):
+    "`Next:` at the end of a page leads to the page that follows in the order, if to one of the order at all."
+    listed = [r.path for r in order()]
+    for target in re.findall(r'^Next: .*?\]\(([\w./-]+\.ipynb)', PROSE['nbs/' + row.path], re.M):
+        path = (ROOT/'nbs'/row.path).parent.joinpath(target).resolve().relative_to(ROOT/'nbs').as_posix()
+        assert path == listed[listed.index(row.path) + 1]
+
+def test_the_tour_keeps_its_limits():
+    cells = cells_of(ROOT/'nbs'/'tour.ipynb')
+    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    visible = [line for c in code if not re.search(r'^#\| (?:hide|echo: false|code-fold: true)', c, re.M) for line in c.splitlines() if line and not line.startswith('#|')]
+    words = re.sub(r'\$\$.*?\$\$', '', PROSE['nbs/tour.ipynb'], flags=re.S).split()
+    assert len(words) <= 1500 and len(visible) <= 60 and sum('#| label: fig-' in c for c in code) == 6
 
 def test_uncertainties_are_named_everywhere():
     "Whoever lists the kinds of uncertainty lists all of them."
@@ -172,7 +214,7 @@ def test_log_cites_the_committed_cost():
     told = re.search(r'UnReMix \+(\d+) to \+(\d+) %', PROSE['nbs/experiments/LOG.md'])
     assert [int(x) for x in told.groups()] == [min(longer), max(longer)]
 
-def test_front_page_shows_ten_seeds_first_and_two_seeds_rank_nothing():
+def test_front_page_shows_tuned_seeds_and_claims_nothing_beyond_them():
     readme = PROSE['README.md']
-    ten, two = readme.index('**tuned at equal cost**'), readme.index('`make run` trains')
-    assert ten < two and not re.search(r'better|worse', readme[ten:readme.index('## Read it')])
+    assert '**tuned at equal cost**' in readme and '95 % paired intervals' in readme
+    assert not re.search(r'\b(?:better|worse)\b', readme.split('## What came out')[1].split('## Read on')[0])

@@ -179,7 +179,7 @@ def play(monkeypatch):
     bad = set()
     monkeypatch.setattr(module, 'train', train)
     monkeypatch.setattr(module, 'untrained_scores', lambda cfg: asked.append(('untrained', cfg.run.seed)) or cell('1000')[0])
-    monkeypatch.setattr(module, 'pixel_scores', lambda cfg: asked.append(('pixels', cfg.run.seed)) or cell('1000')[0])
+    monkeypatch.setattr(module, 'baseline_scores', lambda cfg: asked.append(('pixels', cfg.run.seed)) or cell('1000')[0])
     return asked, bad
 
 

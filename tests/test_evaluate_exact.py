@@ -249,7 +249,7 @@ def test_score_of_which_images(run, monkeypatch):
     assert_close(h_test, plain)
     assert calls['uniformity'][0] is h_test # of the images as they are, those that are scored
     h1, h2 = calls['alignment']
-    assert h1.shape == h2.shape == h_test.shape and not torch.equal(h1, h2) and [p for _, p in embedded[2:]] == [run.augment]*2 and all(x is embedded[1][0] for x, _ in embedded[2:])
+    assert h1.shape == h2.shape == h_test.shape and not torch.equal(h1, h2) and [(p.func, p.keywords['which']) for _, p in embedded[2:]] == [(run.views.one, 0), (run.views.one, 1)] and all(x is embedded[1][0] for x, _ in embedded[2:])
     z1, z2, hidden, y, criterion, batch_size = calls['negative_quality']
     assert batch_size == 32 and criterion is run.criterion and torch.equal(y, held.y) and len(z1) == 48
     again = score(run)

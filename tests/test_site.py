@@ -1,5 +1,5 @@
 "The site: nothing of the notebooks is lost on the way to it, and it works in a real browser without a network."
-import ast, http.server, os, re, shutil, subprocess, sys, threading
+import ast, base64, http.server, os, re, shutil, subprocess, sys, threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -10,13 +10,18 @@ from execnb.nbio import read_nb
 from playwright.sync_api import sync_playwright
 
 import build_site
+from order import order
 from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT/'_docs'
+SIZE = 25_000_000  # bytes of the whole site
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 NOTEBOOKS = [p.relative_to(ROOT/'nbs') for p in notebooks(ROOT)]
-PAGES = sorted({build_site.page_name(p) + '.html' for p in NOTEBOOKS} | {'names.html', 'experiments/LOG.html'})
+ORDER = [build_site.page_name(row.path) + '.html' for row in order()]
+PARTS = {f'parts/{build_site.slug(group)}.html' for group in build_site.PARTS}
+MADE = {'reference.html', 'names.html', 'PAGES.html', 'changelog.html', 'contributing.html', 'citation.html'}
+PAGES = sorted({build_site.page_name(p) + '.html' for p in NOTEBOOKS} | {'experiments/LOG.html'} | PARTS | MADE)
 
 @pytest.fixture(scope='session')
 def site():
@@ -31,6 +36,50 @@ def site():
 def test_all_pages_are_there_and_in_the_navigation(site):
     links = {unquote(a['href']) for a in site['index.html'].select('.sidebar-tree a')}
     assert set(PAGES) <= site.keys() and set(PAGES) - {'index.html'} <= links
+
+def follows(site, first):
+    "Addresses that the footer's link to the next page leads through."
+    found, here = [], first
+    while here not in found:
+        found.append(here)
+        onward = site[here].select_one('a.next-page')
+        if onward is None: break
+        here = urldefrag(urljoin(f'http://site/{here}', unquote(onward['href'])))[0].removeprefix('http://site/')
+    return found
+
+def test_one_order(site):
+    "The sidebar and the footer lead through the pages as nbs/PAGES.md lists them."
+    sidebar = [unquote(a['href']) for a in site['index.html'].select('.sidebar-tree a')]
+    footer = follows(site, 'index.html')
+    of_pages = lambda links: [link for link in links if link in ORDER]
+    assert of_pages(sidebar) == of_pages(footer) == ORDER
+    assert set(footer) == set(PAGES) and footer[1] == 'tour.html' and footer[-1] == 'glossary.html'
+
+@pytest.mark.parametrize('name', ORDER)
+def test_every_page_has_signs(site, name):
+    [signs] = site[name].select('article .signs')
+    told = signs.get_text() + ''.join(e.get_text() for e in site[name].select('h1 ~ p')[:1])
+    assert re.search(r'\d+ minutes\. Needs .+\.', signs.get_text()) and re.search(r'\bskip it\b', told, re.I)
+
+def test_the_reference_has_each_name(site):
+    import reference
+    names = {h.get_text().rstrip('¶').split(' ')[0] for h in site['reference.html'].select('h3')}
+    assert {n.replace('compare_embeddings', 'compare') for n in reference.names()} == names
+
+def test_text_of_figures_can_be_read():
+    "At the width of the text a letter of a figure has nine pixels or more."
+    small = []
+    for path in NOTEBOOKS:
+        for cell in read_nb(ROOT/'nbs'/path).cells:
+            for data in (o.get('data', {}) for o in cell.get('outputs', [])):
+                if 'image/png' not in data: continue
+                width = int.from_bytes(base64.b64decode(''.join(data['image/png'])[:32])[16:20], 'big')
+                points = min([10, *map(float, re.findall(r'(?:font)?size=(\d+(?:\.\d+)?)[,)]', ''.join(re.findall(r'fontsize=[\d.]+[,)]', cell.source))))])
+                if points*100/72*min(1, 736/width) < 9: small.append((str(path), cell.id, width, points))
+    assert not small
+
+def test_the_site_is_small(site):
+    assert sum(p.stat().st_size for p in SITE.rglob('*') if p.is_file()) < SIZE
 
 def defined_in(module):
     "Public names that an exported module defines, read from the module and not from the notebook."
@@ -60,7 +109,9 @@ def test_no_exported_name_and_no_figure_is_lost(site, path):
 def test_every_page_offers_its_notebook(site, path):
     page = build_site.page_name(path) + '.html'
     [link] = site[page].select('a.download')
-    assert (SITE/page).parent.joinpath(unquote(link['href'])).read_bytes() == (ROOT/'nbs'/path).read_bytes()
+    given = read_nb((SITE/page).parent.joinpath(unquote(link['href'])))
+    same = lambda cell: (cell.cell_type, cell.source, cell.metadata)
+    assert [same(c) for c in given.cells] == [same(c) for c in read_nb(ROOT/'nbs'/path).cells]
     assert 'Colab' in link.find_parent('details').get_text() and 'make lab' in link.find_parent('details').get_text()
 
 def test_internal_links_and_anchors_resolve(site):
@@ -147,14 +198,18 @@ def test_page_works(visit, site, name):
     assert page.locator('article mjx-container').count() == len(site[name].select('article .math'))
     assert page.locator('mjx-merror').count() == 0
     assert not too_wide(page) and not violations(page)
+    scrolling = "[...document.querySelectorAll('article .cell_input pre')].filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 200))"
+    assert page.evaluate(scrolling) == []
     page.emulate_media(color_scheme='dark')
     assert not violations(page, runOnly=['color-contrast'])
     page.set_viewport_size({'width': 390, 'height': 900})
     assert not too_wide(page)
 
-@pytest.mark.parametrize('words,expected', [('temperature', 'glossary.html'), ('false negative', 'tutorials/false_negatives.html'),
-                                            ('HCLLoss', 'library/losses.html')])
-def test_search_finds_the_page(visit, words, expected):
+SEARCHES = {'temperature': ('glossary.html', 'library/learned_temperature.html'), 'queue': ('library/queue.html',), 'KeyQueue': ('reference.html',),
+            'false negative': ('tutorials/false_negatives.html', 'library/false_negatives.html'), 'NTXentLoss': ('reference.html',), 'HCLLoss': ('reference.html',)}
+
+@pytest.mark.parametrize('words', SEARCHES)
+def test_search_finds_the_symbol_or_the_page_first(visit, words):
     page = visit('index.html')
     page.keyboard.press('/')  # the search field, without a mouse
     page.keyboard.type(words)
@@ -162,7 +217,26 @@ def test_search_finds_the_page(visit, words, expected):
     page.wait_for_selector('#search-results li a')
     page.wait_for_load_state('networkidle')
     found = [a.get_attribute('href').split('#')[0].split('?')[0] for a in page.locator('#search-results li > a').all()]
-    assert expected in found[:3]
+    assert found[0] in SEARCHES[words]
+    snippets = ' '.join(page.locator('#search-results li p.context').all_inner_texts())
+    assert not re.search(r'Run this page|\\\\[a-z]+\{|\\\\\(', snippets)
+
+def test_the_front_page_shows_its_hero_on_a_telephone(visit):
+    page = visit('index.html')
+    page.set_viewport_size({'width': 390, 'height': 844})
+    box = page.locator('article img').first.bounding_box()
+    assert box['x'] >= 0 and box['x'] + box['width'] <= 390 and box['y'] + box['height'] <= 844
+    doors = page.locator('#three-doors li').all()
+    assert len(doors) == 3 and all(d.bounding_box()['width'] > 300 for d in doors)
+
+def test_the_front_page_is_light(browser, address):
+    context = browser.new_context(viewport={'width': 1280, 'height': 900})
+    page, sizes = context.new_page(), []
+    page.on('response', lambda response: sizes.append(len(response.body())))
+    page.goto(address)
+    page.wait_for_load_state('networkidle')
+    context.close()
+    assert 0 < sum(sizes) <= 500_000
 
 def test_slider_moves_and_changes_the_picture(visit):
     page = visit('tutorials/circle.html')

@@ -131,6 +131,7 @@ def imports_of(path):
 
 
 IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then their form
+SHOWN_LATER = {'tasks'}  # training asks it for what differs; its page trains
 
 
 def test_pages_are_numbered_as_they_import():
@@ -139,6 +140,8 @@ def test_pages_are_numbered_as_they_import():
     late = set()
     for path in modules():
         for name in imports_of(path) & number.keys():
+            if name in SHOWN_LATER:
+                continue
             if path.stem in number and number[name] > number[path.stem]:
                 late.add((path.stem, name))
     assert late == IDEA_FIRST

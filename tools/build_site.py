@@ -1,10 +1,11 @@
 """Build the site: turn the notebooks' nbdev and Quarto dialect into MyST, then let Sphinx write _docs/.
 
+The order of the pages, what each needs and when to skip it are in nbs/PAGES.md: one line per page.
 Nothing is executed (outputs are the committed ones) and nothing is fetched (MathJax comes out of an installed package).
 With SITE_REPOSITORY=owner/name in the environment pages link to that repository and to Colab; without it no page links
 to a place that may not exist.
 """
-import ast, base64, json, os, re, shutil, subprocess, sys
+import ast, base64, io, json, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
 
@@ -12,24 +13,14 @@ from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
+from PIL import Image, ImageOps
 
+from order import WORDS, minutes, missing, order, told_skip
 from readme import code_of, is_on, option
+from reference import reference_page
 from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-NAVIGATION = {  # caption: pages in reading order; a pattern stands for its sorted matches
-    'Start': ['family', 'which_strategy', 'coming_from', 'glossary'],
-    'Tutorials': [f'tutorials/{page}' for page in ('circle', 'first_run', 'how_hard', 'false_negatives', 'your_weighting',
-                                                   'your_training_code', 'several_gpus', 'exercises')],
-    'Losses': ['library/1[0-8]_*', 'library/38_*', 'library/39_*', 'library/40_*'],
-    'Weightings': ['library/2*', 'library/41_*', 'library/43_*'],
-    'Relatives': ['library/4[5-9]_*', 'library/19_*', 'library/09_*', 'library/8[67]_*'],
-    'Scale': ['library/3[0-4]_*', 'library/44_*'],
-    'Images': ['library/5[0-46-8]_*'],
-    'Training': ['library/6*'],
-    'Comparing': ['library/7*', 'library/42_*', 'library/8[0-5]_*', 'library/9*'],
-    'Plumbing': ['library/0[0-8]_*', 'library/3[5-7]_*', 'library/55_*', 'library/59_*', 'names'],
-    'Experiments': ['experiments/what_we_found', 'experiments/[a-vx-z]*', 'experiments/LOG']}
 HIDDEN = {'hide', 'default_exp', 'exporti'}
 
 def page_name(path):
@@ -54,7 +45,7 @@ def parts(code):
 def to_myst(text, folder, site, lookup):
     "Links, labels and references of markdown, in MyST."
     def link(m): return '](/' + page_name(os.path.normpath(os.path.join(folder, m[1]))) + f'.ipynb{m[2] or ""}'
-    text = re.sub(r'\]\((?![a-z]+:)([\w./-]+)\.ipynb(#[^)]*)?(?=\))', link, lookup.linkify(text))
+    text = re.sub(r'\]\((?![a-z]+:)([\w./-]+)\.ipynb(#[^)]*)?(?=\))', link, lookup.linkify(text) or '')
     text = re.sub(re.escape(site) + r'/([\w./-]+)\.html(#\w+)?[\w.]*', r'/\1.ipynb\2', text)
     text = re.sub(r'\$\$\s*\{#(eq-[\w-]+)\}', r'$$ (\1)', text)
     text = re.sub(r'(?<![\w`@])@(eq-[\w-]*\w)', r'{eq}`\1`', text)
@@ -97,7 +88,7 @@ def how_to_run(path, repository):
     name = path.as_posix()
     text = f':::{{dropdown}} Run this page\nDownload {{download}}`{path.name} </notebooks/{name}>`, or open `nbs/{name}` of a clone in JupyterLab with `make lab`.\n'
     if repository:
-        text += f'[Open it in Colab](https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}). In Colab, put this first'
+        text += f'[Edit it](https://github.com/{repository}/edit/main/nbs/{name}). [Open it in Colab](https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}). In Colab, put this first'
         bring = f'!git clone --depth 1 https://github.com/{repository} unremix'
     else: # nobody knows yet where a clone would come from
         text += 'For Colab, upload it and what `git archive --prefix=unremix/ -o unremix.zip HEAD` makes of the clone, and put this first'
@@ -106,19 +97,43 @@ def how_to_run(path, repository):
     text += '; it installs the package and brings the committed results that some pages read:\n\n'
     return text + f'```ipython\n{bring}\n%pip install -q ./unremix\n%cd {here}\n```\n:::'
 
+def lighter(path):
+    "A notebook without its pictures, which the page shows and a run draws again."
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        if cell['cell_type'] == 'code': cell['outputs'] = [o for o in cell['outputs'] if not {'image/png', 'text/html'} & o.get('data', {}).keys()]
+    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+def fewer_colours(path):
+    "A picture with a palette, where that is smaller."
+    small, picture = io.BytesIO(), Image.open(path)
+    picture.convert('RGB').quantize(256, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
+    if small.tell() < path.stat().st_size: path.write_bytes(small.getvalue())
+
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 
 def index_terms(text):
     "Entries for the words that a table of the glossary explains, in front of that table."
     return ''.join(map(index_entry, re.findall(r'^\| \*\*(.+?)\*\* \|', text, re.M))) + text
 
-def convert_page(path, site, lookup, repository):
-    "A notebook of nbs/ as a MyST notebook."
-    front = (nb := NBProcessor(ROOT/'nbs'/path, FrontmatterProc, rm_directives=False, process=True).nb).frontmatter_
+def signs(row, time, told, myst):
+    "The line under a title: how long, what it needs, when to skip it."
+    skip = told or (f'Skip it if {myst(row.skip)}.' if row.skip else '')
+    return f':::{{div}} signs\n**{time} minutes.** Needs {myst(row.needs)}. {skip}\n:::\n'
+
+def read_page(path): return NBProcessor(ROOT/'nbs'/path, FrontmatterProc, rm_directives=False, process=True).nb
+
+def convert_page(path, site, lookup, repository, row=None):
+    "A notebook of nbs/ as a MyST notebook, with the signs of its row in the table of pages."
+    front = (nb := read_page(path)).frontmatter_
+    front['description'], told = told_skip(front['description'])
+    from_nbs = lambda text: to_myst(text, Path(), site, lookup)  # rows of the table have links from nbs/
     myst = lambda text: to_myst(index_terms(text) if path.stem == 'glossary' else text, path.parent, site, lookup)
-    head = f"# {front['title']}\n\n{index_entry(front['title'])}\n" + (f"*{myst(front['description'])}*" if 'description' in front else '')
+    head = f"# {front['title']}\n\n{index_entry(front['title'])}\n*{myst(front['description'])}*\n"
+    if row: head += '\n' + signs(row, minutes(nb.cells), myst(told), from_nbs)
     cells = [markdown_cell(nb.cells[0], head, '-top')] + [c for cell in nb.cells for c in convert(cell, myst)]
-    cells.insert(len(cells) if path.stem == 'index' else 1, markdown_cell(nb.cells[0], how_to_run(path, repository), '-run'))
+    if path.stem == 'index': cells = landing(cells, repository)
+    else: cells.append(markdown_cell(nb.cells[0], how_to_run(path, repository), '-run'))
     return dict(cells=cells, nbformat=4, nbformat_minor=5, metadata=dict(
         kernelspec=dict(name='python3', display_name='Python 3', language='python'),
         language_info=dict(name='python', pygments_lexer='ipython3')))
@@ -127,36 +142,121 @@ def name_table(paths):
     "Markdown of a page that lists every public name, its first line and where it is derived."
     text = '---\nnosearch: true\n---\n\n# All names\n\n*Every public name, and the page that derives it.*\n'
     for path in paths:
-        nb = NBProcessor(ROOT/'nbs'/path, FrontmatterProc, rm_directives=False, process=True).nb
+        nb = read_page(path)
         cells = [code_of(c) for c in nb.cells if c.cell_type == 'code' and directives(c).keys() & {'export', 'exports'}]
         rows = [f'| [`{n}`](/{page_name(path)}.ipynb#{n.lower()}) | {doc} |' for code in cells for names, doc, _ in parts(code) for n in names]
         if rows: text += f"\n## {nb.frontmatter_['title']}\n\n| name | |\n|---|---|\n" + '\n'.join(rows) + '\n'
     return text
 
-def toctree(caption, pages, pages_there):
-    listed = [p for pattern in pages for p in sorted(q for q in pages_there if Path(q).match(pattern) and q.count('/') == pattern.count('/'))]
-    return f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(page_name(p) for p in listed) + '\n```'
+def toctree(caption, pages):
+    return f'```{{toctree}}\n:hidden:\n' + (f':caption: {caption}\n' if caption else '') + '\n' + '\n'.join(pages) + '\n```\n'
+
+# ---------------------------------------------------------------- groups of pages
+
+PARTS = { # heading in nbs/PAGES.md: what its pages are about
+    'Tutorials': 'One idea each, with pictures and a question to think about first.',
+    'Library: losses': 'From an embedding to a loss, one step a page.',
+    'Library: weightings': 'How much does each negative count? HCL, UnReMix and their parts.',
+    'Library: relatives': 'What others do about negatives: bands, synthesis, labels, batches.',
+    'Library: scale': 'Large batches, long queues, several processes.',
+    'Library: training': 'Images, encoders, and the loop from the first step to the last.',
+    'Library: judging': 'What is a strategy worth, and what is only luck?',
+    'Library: beyond images': 'Sentences, captions and graphs: the same losses, other negatives.',
+    'Library: plumbing': 'What the other pages stand on. Nobody has to read it.',
+    'Experiments': 'What we measured, on how many seeds, and what it cannot tell.'}
+
+def slug(group): return group.split(': ')[-1].lower().replace(' ', '-')
+
+def thumbnail(cells, out, name):
+    "The first figure of a page as a small picture; its address and description, or nothing."
+    for cell in cells:
+        for data in (o.get('data', {}) for o in cell.get('outputs', [])):
+            if 'image/png' not in data: continue
+            picture = Image.open(io.BytesIO(base64.b64decode(''.join(data['image/png'])))).convert('RGB')
+            picture = ImageOps.pad(picture, (400, 250), color='white')
+            (target := out/'static'/'thumbnails'/f'{name}.png').parent.mkdir(exist_ok=True, parents=True)
+            picture.quantize(16, dither=Image.Dither.NONE).save(target, optimize=True)
+            return f':img-top: /static/thumbnails/{name}.png\n:img-alt: {option(cell, "fig-alt", "a figure of the page")}\n'
+    return ''
+
+def card(row, out, myst):
+    "A page in a gallery: a picture, a sentence, minutes."
+    if row.path.endswith('.md'): return f':::{{grid-item-card}} {row.title}\n:link: /{page_name(row.path)}\n:link-type: doc\n:::\n'
+    nb = read_page(row.path)
+    picture = thumbnail(nb.cells, out, page_name(row.path).replace('/', '-'))
+    description = re.sub(r'\[([^]]*)\]\([^)]*\)', r'\1', nb.frontmatter_['description'])
+    sentence = re.match(r'.*?[.?!](?= |$)', description)[0]
+    head = f':::{{grid-item-card}} {row.title}\n:link: /{page_name(row.path)}\n:link-type: doc\n{picture}\n'
+    return f'{head}{sentence} *{minutes(nb.cells)} minutes.*\n:::\n'
+
+def part_page(group, rows, out, myst):
+    "A page that lists the pages of a group, as cards."
+    title = group.split(': ')[-1].capitalize()
+    cards = '\n'.join(card(row, out, myst) for row in rows)
+    return f'---\nnosearch: true\n---\n\n# {title}\n\n*{PARTS[group]}*\n\n::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{cards}\n::::\n\n' + toctree('', ['/' + page_name(r.path) for r in rows])
+
+def navigation(rows):
+    "The toctrees of the front page: {caption: pages}."
+    of = lambda group: [page_name(r.path) for r in rows if r.group == group]
+    groups = list(dict.fromkeys(r.group for r in rows))
+    unknown = [g for g in groups if g not in PARTS and g not in ('Start', 'Look up')]
+    if unknown: raise SystemExit(f'nbs/PAGES.md: the heading {unknown[0]} has no line in PARTS of tools/build_site.py')
+    look_up = of('Look up')
+    return {'Start': of('Start') + ['parts/tutorials'],
+            'Library': [f'parts/{slug(g)}' for g in groups if g.startswith('Library: ')],
+            'Experiments': ['parts/experiments'],
+            'Look up': ['reference', *look_up[:-1], 'names', 'PAGES', 'changelog', 'contributing', 'citation', look_up[-1]]}
+
+# ---------------------------------------------------------------- the front page, and files of the root
+
+def landing(cells, repository):
+    "The front page: a clone line where there is an address to clone from, and doors that look like doors."
+    for cell in cells:
+        if repository: cell['source'] = cell['source'].replace('pip install .    # in a clone', f'git clone --depth 1 https://github.com/{repository}\npip install ./{repository.split("/")[1]}')
+        cell['source'] = cell['source'].replace('](/../', '](/')
+    return cells
+
+def of_root(name, title, repository):
+    "A file of the root as a page; links to places outside the site become links to the repository, or plain text."
+    text = (ROOT/name).read_text(encoding='utf-8')
+    if name.endswith('.cff'): return f'# {title}\n\nIf you use unremix, please cite it and the papers whose methods you use. The same as `CITATION.cff`:\n\n```yaml\n{text}```\n'
+    inside = lambda m: f'[{m[1]}](/{page_name(m[2])}.ipynb{m[3] or ""})'
+    text = re.sub(r'\[([^]]*)\]\(nbs/([\w/]+)\.ipynb(#[\w-]+)?\)', inside, text)
+    there = lambda m: f'[{m[1]}](https://github.com/{repository}/blob/main/{m[2]})' if repository else m[1]
+    return re.sub(r'\[([^]]*)\]\((?![a-z]+:|/)([\w./-]+)\)', there, text)
 
 def write_sources(out, repository=None):
     "Fill the folder `out` with what Sphinx reads."
     cfg, lookup = get_config(path=ROOT/'nbs'), NbdevLookup()
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(ROOT/'nbs', out/'notebooks', ignore=shutil.ignore_patterns('.*', '__pycache__', 'images'))
+    for path in (out/'notebooks').rglob('*.ipynb'): lighter(path)
     shutil.copytree(ROOT/'docs', out, dirs_exist_ok=True)
     mathjax = next(f for f in files('sphinx-mathjax-offline') if f.match('mathjax/tex-chtml.js')).locate().parent
     shutil.copytree(mathjax/'output'/'chtml'/'fonts', out/'static'/'mathjax'/'output'/'chtml'/'fonts')
     shutil.copy(mathjax/'tex-chtml.js', out/'static'/'mathjax')
     paths = [p.relative_to(ROOT/'nbs') for p in notebooks(ROOT)]
-    pages = [str(p.with_suffix('')) for p in paths if p.stem != 'index'] + ['names']
+    if said := missing(): raise SystemExit('\n'.join(said))
+    site, rows = cfg.doc_host + cfg.doc_baseurl, order()
+    myst = lambda text: to_myst(text, Path(), site, lookup)
+    of_path = {r.path: r for r in rows}
     (out/'names.md').write_text(name_table(paths), encoding='utf-8')
-    for log in (ROOT/'nbs').rglob('*.md'):
-        pages.append(str(log.relative_to(ROOT/'nbs').with_suffix('')))
-        (out/log.relative_to(ROOT/'nbs').parent).mkdir(exist_ok=True, parents=True)
-        shutil.copy(log, out/log.relative_to(ROOT/'nbs'))
+    (out/'reference.md').write_text(reference_page(paths, page_name), encoding='utf-8')
+    for name, title in {'CHANGELOG.md': 'Changes', 'CONTRIBUTING.md': 'Contributing', 'CITATION.cff': 'How to cite'}.items():
+        (out/f'{Path(name).stem.lower()}.md').write_text(of_root(name, title, repository), encoding='utf-8')
+    (out/'PAGES.md').write_text('---\nnosearch: true\n---\n\n' + myst((ROOT/'nbs'/'PAGES.md').read_text(encoding='utf-8')).replace('LOG.md)', 'LOG.md)'), encoding='utf-8')
+    log = of_path['experiments/LOG.md']
+    told = (ROOT/'nbs'/log.path).read_text(encoding='utf-8')
+    (out/log.path).parent.mkdir(exist_ok=True, parents=True)
+    time = 5*round(len(told.split())/WORDS/5)
+    (out/log.path).write_text(told.replace('\n', '\n\n' + signs(log, time, '', myst), 1), encoding='utf-8')
+    (out/'parts').mkdir()
+    for group in dict.fromkeys(r.group for r in rows):
+        if group in PARTS: (out/'parts'/f'{slug(group)}.md').write_text(part_page(group, [r for r in rows if r.group == group], out, myst), encoding='utf-8')
     for path in paths:
-        page = convert_page(path, cfg.doc_host + cfg.doc_baseurl, lookup, repository)
+        page = convert_page(path, site, lookup, repository, of_path.get(path.as_posix()))
         if path.stem == 'index':
-            trees = '\n\n'.join(toctree(caption, listed, pages) for caption, listed in NAVIGATION.items())
+            trees = '\n\n'.join(toctree(caption, listed) for caption, listed in navigation(rows).items())
             page['cells'].append(dict(page['cells'][0], id='toctrees', source=trees))
         (target := out/(page_name(path) + '.ipynb')).parent.mkdir(exist_ok=True, parents=True)
         target.write_text(json.dumps(page), encoding='utf-8')
@@ -167,5 +267,9 @@ if __name__ == '__main__':
     shutil.rmtree(pages, ignore_errors=True)
     sphinx = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-d', ROOT/'build'/'doctrees', sources, pages]
     if subprocess.run(sphinx).returncode: sys.exit('the site has warnings: _docs/ is left as it was')
+    base = '/' + os.environ.get('SITE_REPOSITORY', '/').split('/')[1]  # a host shows this page at any address
+    lost = pages/'404.html'
+    lost.write_text(lost.read_text(encoding='utf-8').replace('<head>', f'<head><base href="{base.rstrip("/")}/">', 1), encoding='utf-8')
+    for path in (pages/'_images').glob('*.png'): fewer_colours(path)
     shutil.rmtree(ROOT/'_docs', ignore_errors=True)
     shutil.copytree(pages, ROOT/'_docs')

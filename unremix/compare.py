@@ -26,10 +26,10 @@ from .compare_config import rehearse_rows, row_config
 from .evaluate import score
 from .image_parts import tell
 from .own_images import keep_images
-from .rows import BASELINES, Result, pixel_scores, rows_left_out, rows_to_train
-from .rows import summarize, untrained_scores
+from .rows import Result, baseline_scores, baselines, rows_left_out
+from .rows import rows_to_train, summarize, untrained_scores
 from .run_folder import check_data, check_folder, claim_data, claim_folder
-from .run_folder import in_result, look, split_images
+from .run_folder import in_result, look, split_samples, units_of
 from .run_parts import require_device, resolve
 from .safe_files import hold_folder, read_json, require_free, write_json
 from .several_runs import Calls, as_finished, time_steps, usual_workers
@@ -111,7 +111,7 @@ def run_cells(
     for key, result in as_finished(limited, workers, begin=hold_images):
         results[key] = result
         name, seed = key
-        if progress and name not in BASELINES:
+        if progress and name not in baselines(cfg):
             told = f'{name} seed {seed}: {ended(result)}'
             print(told, file=sys.stderr, flush=True)
     cells: dict[str, list[Result]] = {name: [] for name, _ in calls}
@@ -126,10 +126,11 @@ def calls_of(cfg: CompareConfig, out: Path, progress: bool) -> Calls[tuple[str, 
     seeds = range(first, first + cfg.seeds)
     reference = cfg.reference_row()
     as_reference = {seed: cell_config(cfg, reference, seed) for seed in seeds}
-    pixels, untrained = BASELINES
+    baseline, untrained = baselines(cfg)
     calls: dict[tuple[str, int], Callable[[], Result]] = {}
-    compute = partial(pixel_scores, as_reference[first])
-    calls[pixels, first] = partial(remember, out / 'pixels' / 'result.json', compute)
+    compute = partial(baseline_scores, as_reference[first])
+    path = out / baseline.split()[-1] / 'result.json'  # pixels of 'raw pixels'
+    calls[baseline, first] = partial(remember, path, compute)
     for seed, run in as_reference.items():
         path = out / f'untrained-seed{seed}' / 'result.json'
         calls[untrained, seed] = partial(remember, path, partial(untrained_scores, run))
@@ -150,13 +151,14 @@ def hold_images() -> None:
 
 def paced(cfg: CompareConfig, kind: str) -> CompareConfig:
     "With the number of workers and threads that this kind of device gets."
-    images, _ = split_images(cfg.train)
+    samples, _ = split_samples(cfg.train)
     workers = cfg.workers
     if workers is None:
         optim = cfg.train.optim
-        steps = len(images) // optim.batch_size * optim.epochs
+        steps = len(samples) // optim.batch_size * optim.epochs
         runs = len(rows_to_train(cfg)) * cfg.seeds
-        workers = usual_workers(runs, steps, kind, images.x.nbytes)
+        size = getattr(samples.x, 'nbytes', 0)
+        workers = usual_workers(runs, steps, kind, size)
     allowed = f'1 on {kind}, where runs would have to share the device'
     require(kind == 'cpu' or workers == 1, 'workers', allowed, workers)
     threads = 1 if workers > 1 and cfg.threads is None else cfg.threads
@@ -192,7 +194,7 @@ def compare(
     kind = require_device(cfg.train)
     require_free(out)
     looked = look_at_all(cfg, out)  # told before anything is written
-    rehearse_rows(cfg, looked['train']['images'])
+    rehearse_rows(cfg, looked['train'][units_of(looked)])
     cfg = paced(cfg, kind)
     with hold_folder(out):
         return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)

@@ -105,8 +105,8 @@ class CompareConfig:
         return self.reference or self.strategies[0]
 
     def usual(self) -> dict[str, Any]:
-        "The fields of a comparison of which nothing was asked."
-        return CompareConfig().fields()
+        "The fields of a comparison of which nothing but the task was asked."
+        return CompareConfig.of({'modality': self.train.data.modality}).fields()
 
 
 def own_names(kind: type[CompareConfig]) -> list[str]:

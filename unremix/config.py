@@ -28,6 +28,7 @@ from unremix.config_groups import (
 from .contrastive_loss import ContrastiveLoss
 from .info_nce import InfoNCE
 from .registry import PLACES, Strategy, find, from_text
+from .tasks import check_task, find_task
 
 # Whoever describes a run wants these too.
 from .config_fields import check_field as check_field
@@ -75,7 +76,8 @@ class TrainConfig:
         'beta': 3}`, the one behind the name counts.
         """
         name, own = from_text(fields.get('strategy', 'simclr'))
-        fields = {**fields, **own}
+        task = find_task(fields.get('modality', 'image'))
+        fields = {**task.usual(), **fields, **own}
         parts = sorted_out(name, fields)
         made = {group: kind(**parts[group]) for group, kind in GROUPS.items()}
         try:
@@ -102,18 +104,22 @@ class TrainConfig:
         """The same run with some fields changed.
 
         Another strategy has its own knobs. The run's τ⁺ and schedules stay, and
-        `{'beta_end': None}` takes one away.
+        `{'beta_end': None}` takes one away. Another modality has its own defaults.
         """
         fields, was = self.fields(), self.strategy
+        if changes.get('modality', self.data.modality) != self.data.modality:
+            usual = self.usual()
+            fields = {k: v for k, v in fields.items() if v != usual.get(k, ...)}
         name, _ = from_text(changes.get('strategy', was))
         if name != was:
             for knob in values_of(self.knobs):
-                del fields[knob]
+                fields.pop(knob, None)
         return TrainConfig.of(fields | dict(changes))
 
     def usual(self) -> dict[str, Any]:
-        "The fields of a run with this strategy and nothing but defaults."
-        return TrainConfig(strategy=self.strategy).fields()
+        "The fields of a run with this strategy and task and nothing but defaults."
+        asked = {'strategy': self.strategy, 'modality': self.data.modality}
+        return TrainConfig.of(asked).fields()
 
     def as_json(self) -> dict[str, Any]:
         "What `config.json` holds, in groups."
@@ -126,6 +132,9 @@ class TrainConfig:
 # %% ../nbs/library/63_config.ipynb #6123f4f3
 def check_together(cfg: TrainConfig) -> None:
     "Raise `ValueError` for groups that do not fit each other."
+    task = find_task(cfg.data.modality)
+    usual = {f: v for kind in GROUPS.values() for f, v in values_of(kind()).items()}
+    check_task(cfg.fields(), usual | task.usual())
     processes, batch = cfg.run.processes, cfg.optim.batch_size
     shared = batch % processes == 0 and batch >= 2 * processes
     what = f'a multiple of devices × num_nodes ({processes}), 2 images or more each'

@@ -26,6 +26,9 @@ from .registry import is_setting
 class DataConfig:
     "Which images, and how a view differs from its image."
 
+    # image, text, graph, or module:NAME of a task of one's own; data set, encoder and
+    # other defaults follow it
+    modality: str = 'image'
     # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all,
     # imagefolder or npz
     dataset: str = 'fashion_mini'

@@ -37,6 +37,7 @@ class Supervised(nn.Module):
         z1: Tensor,
         z2: Tensor,
         hidden: tuple[Tensor, ...] | None = None,
+        sample_ids: Tensor | None = None,  # without negatives they change nothing
         true_labels: Tensor | None = None,
         return_stats: bool = False,
     ) -> Any:  # 0-d; with statistics a pair

@@ -113,7 +113,7 @@ def runs_of_cell(grid: Grid, cell: str, name: str, fields: Fields) -> list[Train
 # %% ../nbs/library/80_grid.ipynb #503329de
 def differing(cfg: TrainConfig) -> Fields:
     "The fields that are not at their defaults."
-    usual = cfg.usual() | {'strategy': 'simclr'}
+    usual = cfg.usual() | {'strategy': 'simclr', 'modality': 'image'}
     # keys and lines keep the names of release 0.1.0
     old_name = {new: old for old, new in RENAMED.items()}
     found = {}

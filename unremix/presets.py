@@ -10,6 +10,7 @@ from typing import Any
 
 from .arguments import require
 from .compare_config import CompareConfig
+from .tasks import find_task
 
 # %% ../nbs/library/82_presets.ipynb #81b1c173
 QUICK: dict[str, Any] = {
@@ -64,11 +65,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 OF_COMPARE = set(CompareConfig.__dataclass_fields__) - {'train'}
 
 
-def preset_names(args: list[str]) -> list[str]:
+def preset_names(args: list[str], option: str = '--preset') -> list[str]:
     "The NAME of each `--preset NAME` and `--preset=NAME`; '' where none follows."
     names = []
     for word, next_word in zip(args, [*args[1:], '']):
-        if word == '--preset' or word.startswith('--preset='):
+        if word == option or word.startswith(option + '='):
             behind = word.partition('=')[2]
             names.append(behind or next_word)
     return names
@@ -78,13 +79,15 @@ def preset_fields(
     args: list[str],
     kind: type = CompareConfig,  # whose fields are wanted, or `TrainConfig`
 ) -> dict[str, Any]:  # name: value
-    "What `--preset NAME` and `--quick` set; later arguments win over it."
+    "What `--modality`, `--preset NAME` and `--quick` set; later arguments win over it."
     fields: dict[str, Any] = {}
+    for name in preset_names(args, '--modality'):
+        fields['modality'] = name
     for name in preset_names(args):
         require(name in PRESETS, 'preset', 'one of ' + ', '.join(PRESETS), name)
         fields |= PRESETS[name]
     if '--quick' in args:
-        fields |= QUICK
+        fields |= QUICK | dict(find_task(fields.get('modality', 'image')).quick)
     if kind is CompareConfig:
         return fields
     return {name: value for name, value in fields.items() if name not in OF_COMPARE}

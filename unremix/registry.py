@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACES', 'STRATEGIES', 'Kind', 'WEIGHTS', 'PAGES', 'CALL', 'is_setting', 'Strategy', 'strategy', 'is_knobs', 'known',
-           'with_all', 'find', 'imported', 'literal', 'from_text', 'perhaps', 'check_knob']
+           'with_all', 'find', 'object_of', 'imported', 'literal', 'from_text', 'perhaps', 'check_knob']
 
 # %% ../nbs/library/01_registry.ipynb #31f61ac4
 import ast
@@ -169,14 +169,20 @@ def find(name: str) -> Strategy:
     return names[name]
 
 
-def imported(name: str) -> Strategy:
-    "A strategy of one's own, from `module:Name`."
-    module, _, called = name.partition(':')
+def object_of(place: str) -> Any:
+    "What stands in a module under a name, from `module:Name`."
+    module, _, called = place.partition(':')
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # where a console command does not look
+    return getattr(import_module(module), called)
+
+
+def imported(name: str) -> Strategy:
+    "A strategy of one's own, from `module:Name`."
+    module, _, called = name.partition(':')
     try:
-        kind = getattr(import_module(module), called)
+        kind = object_of(name)
     except Exception as e:  # whatever is wrong in there
         raise ValueError(f'strategy={name!r} cannot be imported: {e}') from e
     for found in STRATEGIES.values():

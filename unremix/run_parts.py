@@ -7,7 +7,6 @@ __all__ = ['Run', 'Classifier', 'make_model', 'make_criterion', 'sampler_of', 'r
            'set_up', 'embeddings_of']
 
 # %% ../nbs/library/66_run_parts.ipynb #a95f0abc
-import dataclasses
 import math
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,13 +22,12 @@ from .batch_sampler import WalkSampler
 from .config import TrainConfig, criterion_of, read
 from .config_groups import OPTIMIZERS, PRECISIONS
 from .devices import auto_precision
-from .encoders import Model, ProjectionHead, make_encoder
+from .encoders import Model, ProjectionHead
 from .gradient_cache import warn_of_batchnorm
-from .image_sets import Images
 from .queue import KeyQueue
 from .registry import find
-from .run_folder import recorded, split_images
-from .augmentation import Augment
+from .run_folder import recorded, split_samples
+from .tasks import Samples, Task, Views, find_task, in_parts, on_device
 
 # %% ../nbs/library/66_run_parts.ipynb #fb73b697
 @dataclass
@@ -37,8 +35,9 @@ class Run:
     "What a training step needs."
 
     cfg: TrainConfig
-    images: Images  # uint8, on the device
-    augment: nn.Module  # uint8 (b c h w) -> float view (b c h w)
+    task: Task  # of images, unless another was asked for
+    samples: Samples  # on the device
+    views: Views  # inputs of samples -> both views, first before second
     fabric: Fabric
     model: nn.Module  # view -> (z_raw (b d), hidden (b f))
     optimizer: torch.optim.Optimizer
@@ -49,6 +48,16 @@ class Run:
     follower: nn.Module | None = None  # the encoder that made them
     sampler: WalkSampler | None = None  # who shares a batch; None: as drawn
 
+    @property
+    def images(self) -> Any:
+        "The samples, as they are called where they are images."
+        return self.samples
+
+    @property
+    def augment(self) -> Any:
+        "What makes one view, where samples are images."
+        return getattr(self.views, 'augment', self.views)
+
 # %% ../nbs/library/66_run_parts.ipynb #0c35b151
 class Classifier(nn.Linear):
     "Linear head of the supervised baseline: class logits, and its input as `hidden`."
@@ -57,14 +66,13 @@ class Classifier(nn.Linear):
         return super().forward(h), h
 
 # %% ../nbs/library/66_run_parts.ipynb #c1f5445d
-def make_model(cfg: TrainConfig, images: Images) -> nn.Module:  # a `Model`
+def make_model(cfg: TrainConfig, samples: Samples) -> nn.Module:  # a `Model`
     "Encoder f, then head g; the same weights for every contrastive strategy of a seed."
-    channels, size = images.x.shape[1], images.x.shape[-1]
     torch.manual_seed(cfg.run.seed)
-    encoder: Any = make_encoder(cfg.model.encoder, channels, size)
+    encoder: Any = find_task(cfg.data.modality).make_encoder(cfg, samples)
     head: nn.Module
     if cfg.strategy == 'supervised':
-        head = Classifier(encoder.out_dim, len(images.classes))
+        head = Classifier(encoder.out_dim, len(samples.classes))
     else:
         width, out_dim = cfg.model.head_hidden, cfg.model.head_out
         head = ProjectionHead(encoder.out_dim, width, out_dim)
@@ -83,11 +91,11 @@ def make_criterion(cfg: TrainConfig) -> nn.Module:
     return criterion
 
 
-def sampler_of(cfg: TrainConfig, n_images: int) -> WalkSampler | None:
+def sampler_of(cfg: TrainConfig, n_samples: int) -> WalkSampler | None:
     "Who shares a batch, where the strategy says so."
     if find(cfg.strategy).place != 'batch':
         return None
-    made: WalkSampler = cfg.knobs(n_images, cfg.optim.batch_size, cfg.run.seed)
+    made: WalkSampler = cfg.knobs(n_samples, cfg.optim.batch_size, cfg.run.seed)
     return made
 
 # %% ../nbs/library/66_run_parts.ipynb #a7a29892
@@ -151,15 +159,16 @@ def start_fabric(cfg: TrainConfig) -> Fabric:
 
 def set_up(cfg: TrainConfig) -> Run:
     "Load the data and build everything a step needs; touches no file of the run."
-    images = split_images(cfg)[0]
-    n_images, batch_size = len(images.x), cfg.optim.batch_size
-    allowed = f'at most the {n_images} training images'
-    require(batch_size <= n_images, 'batch_size', allowed, batch_size)
+    task = find_task(cfg.data.modality)
+    samples = split_samples(cfg)[0]
+    n_samples, batch_size = len(samples), cfg.optim.batch_size
+    allowed = f'at most the {n_samples} training {task.units}'
+    require(batch_size <= n_samples, 'batch_size', allowed, batch_size)
     fabric = start_fabric(cfg)
     device = fabric.device
 
     layout = torch.channels_last if cfg.run.channels_last else torch.contiguous_format
-    model: Any = make_model(cfg, images)
+    model: Any = make_model(cfg, samples)
     model = model.to(memory_format=layout)
     if cfg.memory.micro_batch:
         warn_of_batchnorm(model, cfg.memory.micro_batch)
@@ -173,34 +182,33 @@ def set_up(cfg: TrainConfig) -> Run:
 
     criterion: Any = make_criterion(cfg)
     if hasattr(criterion, 'for_images'):  # a loss that remembers each of them
-        criterion.for_images(n_images)
+        criterion.for_images(n_samples)
     criterion = criterion.to(device)
     start = {knob: read(criterion, knob) for knob in cfg.schedule.ends}
-    x, y = images.x.to(device), images.y.to(device)
-    images = dataclasses.replace(images, x=x, y=y)
-    augment = Augment.for_images(images, cfg.data.augment_strength).to(device)
+    samples = on_device(samples, device)
     return Run(
         cfg=cfg,
-        images=images,
-        augment=augment,
+        task=task,
+        samples=samples,
+        views=task.views(cfg, samples).to(device),
         fabric=fabric,
         model=model,
         optimizer=optimizer,
         criterion=criterion,
-        steps=n_images // batch_size,
+        steps=n_samples // batch_size,
         start=start,
         queue=queue,
         follower=follower,
-        sampler=sampler_of(cfg, n_images),
+        sampler=sampler_of(cfg, n_samples),
     )
 
 
 @torch.no_grad()
 def embeddings_of(run: Run, size: int = 512) -> Tensor:  # (n d)
-    "All training images as they are, by the encoder as it is; `size` at a time."
+    "All training samples as they are, by the encoder as it is; `size` at a time."
     was_training = run.model.training
     run.model.eval()  # batches must not depend on who was embedded with whom
-    plain: Any = run.augment.plain
-    parts = [run.model(plain(x))[0] for x in run.images.x.split(size)]
+    plain = run.views.plain
+    parts = [run.model(plain(x))[0] for x in in_parts(run.samples.x, size)]
     run.model.train(was_training)
     return torch.cat(parts)

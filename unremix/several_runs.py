@@ -31,11 +31,12 @@ from .config import TrainConfig, assign
 from .machine import Interrupted, free_memory, stop_signals
 from .run_parts import Run, make_criterion, require_device, set_up
 from .steps import epoch_steps
+from .tasks import find_task
 
 # %% ../nbs/library/72_several_runs.ipynb #b223ba94
 def rehearse(
     cfg: TrainConfig,
-    images: int,  # training images there are
+    images: int,  # training images, or samples of another task, there are
 ) -> None:
     """Raise now what a run would raise later.
 
@@ -43,7 +44,7 @@ def rehearse(
     """
     require_device(cfg)
     batch_size = cfg.optim.batch_size
-    allowed = f'at most the {images} training images'
+    allowed = f'at most the {images} training {find_task(cfg.data.modality).units}'
     require(batch_size <= images, 'batch_size', allowed, batch_size)
     generator = torch.Generator().manual_seed(0)
     z1, z2 = torch.randn(2, 4, cfg.model.head_out, generator=generator)

@@ -23,6 +23,7 @@ from .gradient_cache import MicroBatches, RandomState, set_random_state
 from .queue import follow
 from .run_parts import Run, embeddings_of
 from .safe_files import plain
+from .tasks import ids_of
 
 # %% ../nbs/library/67_steps.ipynb #e17a852d
 def lr_at(
@@ -72,7 +73,7 @@ def assign_schedules(run: Run, step: int) -> dict[str, float]:
 Embedded = tuple[Tensor, Tensor, Callable[[Tensor], object]]
 
 
-def embed(run: Run, views: Tensor) -> Embedded:
+def embed(run: Run, views: Any) -> Embedded:
     "Views through the encoder, in one piece or in micro-batches."
     size = run.cfg.memory.micro_batch
     if size is None:
@@ -81,7 +82,7 @@ def embed(run: Run, views: Tensor) -> Embedded:
     return micro.z, micro.hidden, lambda loss: micro.backward(loss, run.fabric.backward)
 
 
-def embed_with_keys(run: Run, views: Tensor) -> Embedded:
+def embed_with_keys(run: Run, views: Any) -> Embedded:
     "First views through the encoder, second ones through its slow copy."
     assert run.follower is not None
     queries, keys = views.chunk(2)
@@ -105,10 +106,10 @@ def order_of(run: Run, epoch: int) -> Tensor:
     """
     seed = run.cfg.run.seed * 1_000_003 + epoch + 1
     torch.manual_seed(seed)
-    order = torch.randperm(len(run.images.x))[: run.steps * run.cfg.optim.batch_size]
+    order = torch.randperm(len(run.samples))[: run.steps * run.cfg.optim.batch_size]
     if run.fabric.global_rank:
         torch.manual_seed(seed * 1_009 + run.fabric.global_rank)
-    return order.to(run.images.x.device)
+    return order.to(run.samples.y.device)
 
 
 def chosen(run: Run, step: int, batch: Tensor) -> Tensor:
@@ -145,11 +146,13 @@ def epoch_steps(
 
         batch = chosen(run, step, batch)
         idx = share_of(run, batch)
-        x, y = run.images.x[idx], run.images.y[idx]
-        views = run.augment(torch.cat([x, x]))  # (2b c h w)
+        x, y = run.samples.x[idx], run.samples.y[idx]
+        views = run.views(x)  # 2b, first views before second ones
         forward = embed_with_keys if run.queue else embed
         z, hidden, backward = forward(run, views)
-        loss, stats = loss_of(run, z, hidden, idx, y, log_now)
+        ids = ids_of(run.samples)
+        shown = idx if ids is None else ids[idx]
+        loss, stats = loss_of(run, z, hidden, shown, y, log_now)
         backward(loss)
         if cfg.optim.clip_grad:
             limit = cfg.optim.clip_grad
@@ -158,7 +161,7 @@ def epoch_steps(
         run.optimizer.zero_grad()
 
         if run.queue:
-            enqueue(run, z, hidden, idx, y)
+            enqueue(run, z, hidden, shown, y)
         yield step, loss.detach(), values | {k: v.item() for k, v in stats.items()}
 
 
@@ -166,16 +169,17 @@ def loss_of(
     run: Run,
     z: Tensor,  # (2b d), first views before second ones
     hidden: Tensor,  # (2b f)
-    idx: Tensor,  # (b) number of each image
-    y: Tensor,  # (b) class of each image
+    shown: Tensor,  # (b) number of what each sample shows
+    y: Tensor,  # (b) class of each sample
     log_now: bool,  # whether statistics are wanted
 ) -> tuple[Tensor, dict[str, Tensor]]:  # loss (), statistics
     "The loss of a batch; the keys of earlier batches count if there is a queue."
     known: dict[str, Any] = {}
     if run.queue:
         known['queue'] = run.queue
-    if run.queue or getattr(run.criterion, 'asks_ids', False):
-        known['sample_ids'] = idx
+    may_be_twins = ids_of(run.samples) is not None
+    if run.queue or may_be_twins or getattr(run.criterion, 'asks_ids', False):
+        known['sample_ids'] = shown
     loss = run.criterion(
         *z.chunk(2),
         hidden=hidden.chunk(2),
@@ -186,13 +190,13 @@ def loss_of(
     return loss if log_now else (loss, {})
 
 
-def enqueue(run: Run, z: Tensor, hidden: Tensor, idx: Tensor, y: Tensor) -> None:
+def enqueue(run: Run, z: Tensor, hidden: Tensor, shown: Tensor, y: Tensor) -> None:
     "Let the slow copy follow the encoder, and keep the keys of this batch."
     assert run.queue is not None and run.follower is not None
     encoder: Any = run.model.module  # what Fabric has wrapped
     follow(run.follower, encoder, run.cfg.memory.momentum)
     keys, of_keys = z.chunk(2)[1].detach(), hidden.chunk(2)[1]
-    run.queue.push(keys, of_keys, sample_ids=idx, true_labels=y, labels=y)
+    run.queue.push(keys, of_keys, sample_ids=shown, true_labels=y, labels=y)
 
 # %% ../nbs/library/67_steps.ipynb #b56bf939
 class Log:
@@ -214,13 +218,15 @@ class Log:
         self, run: Run, step: int, loss: float, values: dict[str, float]
     ) -> None:
         now = time.perf_counter()
-        n_images = (step + 1 - self.last) * run.cfg.optim.batch_size
-        rate = round(n_images / (now - self.clock))
+        n_samples = (step + 1 - self.last) * run.cfg.optim.batch_size
+        rate = round(n_samples / (now - self.clock))
         place = {'step': step, 'epoch': step // run.steps}
-        line = place | {'loss': loss, 'images_per_s': rate} | values
+        line = place | {'loss': loss, f'{run.task.units}_per_s': rate} | values
         self.write(json.dumps(plain(line), allow_nan=False) + '\n')
         self.last, self.clock = step + 1, now
-        told = [f'{v} {line[k]:.4g}' for k, v in self.SHORT.items() if k in line]
+        short = dict(self.SHORT)
+        short.setdefault(f'{run.task.units}_per_s', f'{run.task.units}/s')
+        told = [f'{v} {line[k]:.4g}' for k, v in short.items() if k in line]
         self.bar.set_postfix_str(', '.join(told))
 
     def write(self, text: str) -> None:

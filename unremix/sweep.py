@@ -28,7 +28,7 @@ from .own_images import keep_images
 from .grid import Cell, Grid, Line, known_keys, line_of, lines_of, remaining
 from .grid import read_grid as read_grid  # importable from here too
 from .grid import run_key, runs_of
-from .run_folder import check_data, in_result, look, recorded
+from .run_folder import check_data, in_result, look, recorded, units_of
 from .safe_files import FolderInUse, hold, write_atomic
 from .several_runs import as_finished, limited, rehearse
 from .train import train
@@ -77,7 +77,7 @@ def results_of(
 
 # %% ../nbs/library/81_sweep.ipynb #7a120002
 # the fields that say which images a run sees
-IMAGES = 'dataset', 'data_root', 'limit', 'validation', 'image_size'
+IMAGES = 'modality', 'dataset', 'data_root', 'limit', 'validation', 'image_size'
 
 
 def images_of(cfg: TrainConfig) -> tuple[Any, ...]:
@@ -106,7 +106,7 @@ def rehearse_on_same_images(cells: list[Cell]) -> dict[str, Any]:
         for name, cfg in one_of_each.items():
             try:
                 looked = look(cfg)
-                rehearse(cfg, looked['train']['images'])
+                rehearse(cfg, looked['train'][units_of(looked)])
             except ValueError as e:
                 raise ValueError(f'cell {name!r}: {e}') from None
     return looked

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['align_columns', 'fitting', 'aligned', 'cell_text', 'difference_text', 'reference_of', 'table', 'scores_block',
-           'negatives_block', 'what_failed', 'what_is_missing', 'draw', 'draw_scores', 'draw_negatives', 'values_of',
-           'has_all', 'save_figure']
+           'more_scores', 'negatives_block', 'what_failed', 'what_is_missing', 'draw', 'draw_scores', 'draw_negatives',
+           'values_of', 'has_all', 'save_figure']
 
 # %% ../nbs/library/76_table.ipynb #8658055f
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .plots import show_scores
+from .rows import SCORES
 from .significance import Row, rejudged
 from .style import COLORS, color_of
 
@@ -101,10 +102,10 @@ def table(result: dict[str, Any]) -> str:
 
 def scores_block(rows: dict[str, Row], reference: str) -> str:
     "What the features of every row are worth."
-    against = f'vs {reference}'
+    against, more = f'vs {reference}', more_scores(rows)
     lines = [
         ('row', 'n', 'linear %', against, '± test', 'kNN10 %', 'kNN200 %')
-        + ('alignment', 'uniformity', 'rank')
+        + ('alignment', 'uniformity', 'rank', *more)
     ]
     for name, row in rows.items():
         is_reference = name == reference and 'failed' not in row
@@ -119,9 +120,19 @@ def scores_block(rows: dict[str, Row], reference: str) -> str:
             cell_text(row, 'alignment'),
             cell_text(row, 'uniformity'),
             cell_text(row, 'effective_rank', 1, 1),
+            *(cell_text(row, name, 1, 3) for name in more),
         )
         lines.append(line)
     return align_columns(lines)
+
+
+def more_scores(rows: dict[str, Row]) -> list[str]:
+    "Names of scores that only this task has, in order of appearance."
+    of_all = {name: None for row in rows.values() for name in row}
+    is_score = lambda name: any(
+        isinstance(row.get(name), dict) for row in rows.values()
+    )
+    return [name for name in of_all if name not in SCORES and is_score(name)]
 
 
 def negatives_block(rows: dict[str, Row]) -> str:

@@ -15,6 +15,12 @@ addEventListener('DOMContentLoaded', () => {
 // Sphinx shows the text at a result's anchor, and stumbles where there is none, as at index entries: then the page's beginning.
 addEventListener('DOMContentLoaded', () => {
   if (typeof Search === 'undefined') return;
+  const text = Search.htmlToText;
+  Search.htmlToText = (html, anchor) => { // a snippet is prose: no formulas, no code, nothing about running the page
+    const page = new DOMParser().parseFromString(html, 'text/html');
+    for (const e of page.querySelectorAll('.math, details, .signs, .highlight, .cell_output, table, .headerlink')) e.remove();
+    return text(page.documentElement.outerHTML, anchor);
+  };
   const summary = Search.makeSearchSummary;
   Search.makeSearchSummary = (page, words, anchor) => summary(page, words, anchor) ?? summary(page, words, '') ?? document.createElement('p');
 });

@@ -76,13 +76,12 @@ EVALUATE_MUTANTS = of('evaluate.py', EVALUATE,
     ("for is_right in right['linear']]", "for is_right in right['knn10']]", "which images the probe gets right"),
     ("'knn200': (200, 0.1)", "'knn200': (200, 1.)", 'the documented temperature'),
     ("'uniformity': uniformity(h_test)", "'uniformity': uniformity(h_train)", 'uniformity of the test images'),
-    ("h2 = embed(encoder, test.x, augment, precision)", "h2 = embed(encoder, test.x, augment.plain, precision)", 'alignment needs two views'),
+    ("h2 = features(test.x, partial(run.views.one, which=1))", "h2 = features(test.x)", 'alignment needs two views'),
     ('    torch.manual_seed(cfg.run.seed)\n', '', 'scoring twice gives the same'),
-    ('feature_scores(h_train, seen.y, h_test, test.y)', 'feature_scores(h_test, test.y, h_test, test.y)', 'the probe is trained on training images'),
-    ('feature_scores(h_train, seen.y, h_test, test.y)', 'feature_scores(h_train, seen.y, h_train, seen.y)', 'the probe is asked about images it has not seen'),
+    ('probe(h_train, seen.y, h_test, test.y)', 'probe(h_test, test.y, h_test, test.y)', 'the probe is trained on training images'),
+    ('probe(h_train, seen.y, h_test, test.y)', 'probe(h_train, seen.y, h_train, seen.y)', 'the probe is asked about images it has not seen'),
     ('criterion, cfg.optim.batch_size\n', 'criterion\n', 'as many negatives as in training'),
-    ('generator=torch.Generator().manual_seed(0))', 'generator=torch.Generator().manual_seed(cfg.run.seed))', 'the same order for every seed: images are paired'),
-    ('x, y = test.x[order], test.y[order]', 'x, y = test.x[order], test.y', 'labels follow their images'))
+    ('generator=torch.Generator().manual_seed(0))', 'generator=torch.Generator().manual_seed(cfg.run.seed))', 'the same order for every seed: images are paired'))
 
 COMPARE_MUTANTS = [
     *of('significance.py', COMPARE,
@@ -186,7 +185,7 @@ PARSING_MUTANTS = of('parsing.py', CLI_TESTS,
     ("if part and not part[0].startswith(pointer)", "if part", 'no pointer to the help'))
 
 PRESETS_MUTANTS = of('presets.py', CLI_TESTS,
-    ("        fields |= QUICK\n", "        fields = QUICK | fields\n", '`--quick` wins over a preset'))
+    ("        fields |= QUICK | dict", "        fields = QUICK | fields | dict", '`--quick` wins over a preset'))
 
 CLI_MUTANTS = of('cli.py', CLI_TESTS,
     ("    except BrokenPipeError:\n        raise  # nobody reads: `main` knows\n", '', 'a reader that left is no error'),

@@ -58,7 +58,7 @@ MUTANTS = [
         ("if k != 'strategy'}\n        elif key == 'knobs'", "}\n        elif key == 'knobs'", 'a comparison has no strategy of its own')),
     *of('config.py', f'{CONFIG} {TYPES} {LINE} {MOVES}',
         ("own = type(self.knobs) is kind", "own = True", 'knobs of another strategy', 'by hand only; the constructor with a wrong dataclass is on no path of the command'),
-        ("            for knob in values_of(self.knobs):\n                del fields[knob]\n", "            pass\n", 'another strategy has its own knobs'),
+        ("            for knob in values_of(self.knobs):\n                fields.pop(knob, None)\n", "            pass\n", 'another strategy has its own knobs'),
         ("shared = batch % processes == 0 and batch >= 2 * processes", "shared = batch >= 2 * processes", 'a batch that cannot be shared'),
         ("require(not queue, 'queue_size', what, queue)", "pass", 'a queue without negatives'),
         ("InfoNCE(prior or 0.0)}", "InfoNCE()}", '`--tau-plus`'),

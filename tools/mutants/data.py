@@ -126,8 +126,7 @@ MUTANTS = [
     *of('grid.py', EXACT,
         ("not in ('imagefolder', 'npz')", "not in ('imagefolder',)", 'two files of arrays are two data sets')),
     *of('data.py', EXACT,
-        ('x=images.x[idx], y=images.y[idx]', 'x=images.x[idx], y=images.y[:len(idx)]', 'labels stay with their pixels'),
-        ('known = images.y >= 0\n    return images if', 'known = images.y > 0\n    return images if', 'class 0 is a class'),
+        ('known = samples.y >= 0\n    return samples if', 'known = samples.y > 0\n    return samples if', 'class 0 is a class'),
         ('images.y.argsort(stable=True)[unlabelled:]', 'torch.arange(len(images))[unlabelled:]', 'each class keeps its share of a hold-out'),
         ('(torch.arange(n) + 0.5) * count', '(torch.arange(n) + 0.0) * count', 'the middle of each part of the list is held out'),
         ('stays[out] = False', 'stays[out] = True', 'held-out images do not train'),
@@ -135,5 +134,5 @@ MUTANTS = [
         ("mode='bilinear', antialias", "mode='bicubic', antialias", 'shrinking is bilinear'),
         ('return values.round().clamp(0, 255)', 'return values.clamp(0, 255)', 'shrinking rounds instead of cutting'),
         ('if not len(known):', 'if len(known) == 1:', 'images without labels are not scored'),
-        ("'labelled': int((images.y >= 0).sum())", "'labelled': len(images)", 'a run folder counts its labels')),
+        ("'labelled': int((samples.y >= 0).sum())", "'labelled': len(samples)", 'a run folder counts its labels')),
 ]

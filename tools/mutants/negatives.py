@@ -191,8 +191,8 @@ MUTANTS = [
     *of('steps.py', QUEUE,
         ('    follow(run.follower, encoder, run.cfg.memory.momentum)', '    pass', 'the momentum encoder would never be updated'),
         ('follow(run.follower, encoder, run.cfg.memory.momentum)', 'follow(run.follower, encoder, 0.99)', '--momentum would be ignored'),
-        ('sample_ids=idx, true_labels=y, labels=y', 'true_labels=y, labels=y', 'keys without sample ids'),
-        ("if run.queue or getattr(run.criterion, 'asks_ids', False):", "if getattr(run.criterion, 'asks_ids', False):", "an image's own old key would be its negative"),
+        ('sample_ids=shown, true_labels=y, labels=y', 'true_labels=y, labels=y', 'keys without sample ids'),
+        ("if run.queue or may_be_twins or", "if may_be_twins or", "an image's own old key would be its negative"),
         ('keys, of_keys = z.chunk(2)[1].detach(), hidden.chunk(2)[1]', 'keys, of_keys = z.chunk(2)[0].detach(), hidden.chunk(2)[0]', 'queries would be pushed as keys')),
 
     *of('gather.py', RANKS,

@@ -18,9 +18,10 @@ MUTANTS = [
         ('return accelerator if is_here', "return 'auto' if is_here", 'a run is scored where it was trained, if it can be')),
     *of('run_folder.py', STEP,
         ("load_part(cfg, 'train', None)", "load_part(cfg, 'train', limit)", '`limit` counts what is left')),
+    *of('image_task.py', STEP,
+        ('make_encoder(name, channels, size)', "make_encoder('small', channels, size)", '`--encoder`')),
     *of('run_parts.py', STEP,
-        ('make_encoder(cfg.model.encoder, channels, size)', "make_encoder('small', channels, size)", '`--encoder`'),
-        ('Classifier(encoder.out_dim, len(images.classes))', 'Classifier(encoder.out_dim, 100)', 'a logit for each class'),
+        ('Classifier(encoder.out_dim, len(samples.classes))', 'Classifier(encoder.out_dim, 100)', 'a logit for each class'),
         ('return super().forward(h), h', 'return super().forward(h), super().forward(h)', 'the supervised head hands out its input'),
         (("    if cfg.run.precision != 'auto':\n"
             '        return cfg'), '', 'an asked precision is used')),
@@ -34,7 +35,7 @@ MUTANTS = [
         (('        log_now = step % cfg.run.log_every == 0\n'
             '        values'), ('        log_now = True\n'
             '        values'), 'statistics cost a sort, so only logged steps have them'),
-        ('n_images = (step + 1 - self.last)', 'n_images = (step - self.last)', 'images per second'),
+        ('n_samples = (step + 1 - self.last)', 'n_samples = (step - self.last)', 'images per second'),
         ("'epoch': step // run.steps}", "'epoch': step // run.steps + 1}", 'the epoch in the log'),
         ('self.last, self.clock = step + 1, now', '', 'the rate is that since the last line'),
         ("with open(self.path, 'a', encoding='utf-8') as f:", "with open(self.path, 'w', encoding='utf-8') as f:", 'the log has every line')),
