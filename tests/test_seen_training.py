@@ -402,7 +402,8 @@ def test_what_is_scored(monkeypatch):
     scores = scoring.score(run)
     held = scoring.test_images(run.cfg, 'cpu')
     assert [images.shape[0] for images, _, _ in embedded] == [40, 20, 20, 20]
-    assert embedded[0][1] == run.augment.plain == embedded[1][1] and embedded[2][1] is run.augment is embedded[3][1]
+    assert embedded[0][1] == run.views.plain == embedded[1][1]
+    assert [(p.func, p.keywords['which']) for _, p, _ in embedded[2:]] == [(run.views.one, 0), (run.views.one, 1)]
     assert all(rest[0] == '32-true' for _, _, rest in embedded)
     assert seen['y'].equal(run.images.y) and seen['u'].equal(held.y) and embedded[1][0].equal(held.x)
     assert seen['uniform'] is seen['test'] and not seen['views'][0].equal(seen['views'][1])

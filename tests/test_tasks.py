@@ -188,7 +188,7 @@ def test_runs_of_images_keep_their_names():
     del saved['data']['modality']
     assert TrainConfig.from_json(saved) == cfg and cfg.data.modality == 'image'
     assert run_key(TrainConfig()) == '44136fa355b3'  # of release 0.1.0: of no field
-    assert run_key(cfg) != run_key(run_of(**SMALL, strategy='hcl', beta=2.0))
+    assert run_key(run_of(modality='vectors:TASK')) != run_key(TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,10 @@ def test_a_missing_library_is_one_sentence(monkeypatch):
 
 
 def test_without_labels(tmp_path, monkeypatch):
-    bare = dataclasses.replace(TASK, load=lambda *a: unlabelled(TASK.load(*a)))
+    count = lambda h_train, y_train, h_test, y_test: {'learnt_from': len(h_train)}
+    bare = dataclasses.replace(
+        TASK, load=lambda *a: unlabelled(TASK.load(*a)), probe=count
+    )
     monkeypatch.setitem(TASKS, 'bare', bare)
     cfg = comparison(**SMALL | {'modality': 'bare'}, **ROWS | {'timed_steps': 0})
     result = compare(cfg, tmp_path / 'bare', progress=False)
@@ -235,6 +238,7 @@ def test_without_labels(tmp_path, monkeypatch):
     assert result['left_out'] == {'supervised': told}
     assert result['rows']['hcl']['mean_norm']['mean'] > 0
     assert 'linear' not in result['rows']['hcl']
+    assert result['rows']['hcl']['learnt_from']['values'] == [0, 0]
 
 
 def unlabelled(samples):

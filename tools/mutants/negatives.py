@@ -483,7 +483,7 @@ MUTANTS = [
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0].to(grad.dtype)).sum())', 'the gradient of something else than the loss'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[1].to(grad.dtype) * grad).sum())', 'the gradient through hidden inputs'),
         ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0] * grad.to(self.model(part)[0].dtype)).sum())', 'the gradient would be rounded to half precision'),
-        ('split(len(self.parts[0]))', 'split(len(self.parts[-1]))', 'parts and their gradients would not fit'),
+        ('split(self.rows)', 'split(self.rows[-1])', 'parts and their gradients would not fit'),
         ('        set_random_state(after, self.device)\n', '', 'the next step would see the same augmentations again'),
         ('kept = [b.clone() for b in buffers(self.model)]', 'kept = [b for b in buffers(self.model)]', 'BatchNorm would count the batch twice'),
         ('b.copy_(value)  # running statistics have seen the batch already', 'pass  # running statistics have seen the batch already', 'BatchNorm would count the batch twice'),

@@ -1,4 +1,4 @@
-"Tasks: what a run of another kind of data would do wrongly without a word; images and their captions."
+"Tasks: what a run of another kind of data would do wrongly without a word."
 
 def of(file, tests, *changes):
     "Mutants of one module: (old, new, why) each, or with the reason why it is harmless."
@@ -9,12 +9,11 @@ def some(*names): return ' '.join(f'tests/test_tasks.py::test_{n}' for n in name
 SCORED, GOES_ON, TWINS = some('a_finished_run_is_scored_again'), some('it_goes_on_after_a_kill'), some('twins_are_never_negatives')
 CONFIG = some('defaults_follow_the_modality', 'refused', 'runs_of_images_keep_their_names', 'a_missing_library_is_one_sentence')
 ROWS, LINE = some('compared'), some('from_the_command_line')
-TEXT = 'tests/test_image_text.py'
 
 MUTANTS = [
     *of('tasks.py', 'tests/test_data_exact.py',
         ("'y': samples.y[places]}", "'y': samples.y[: len(places)]}", 'labels stay with their samples')),
-    *of('tasks.py', SCORED,
+    *of('tasks.py', some('without_labels'),
         ('idx.nonzero().flatten() if idx.dtype == torch.bool else idx', 'idx', 'inputs are picked by numbers alone')),
     *of('tasks.py', TWINS,
         ("moved['ids'] = ids.unique(return_inverse=True)[1].to(device)", "moved['ids'] = ids.to(device)", 'numbers that a loss can count by'),
@@ -60,15 +59,4 @@ MUTANTS = [
     *of('presets.py', LINE,
         (".get('modality', 'image')).quick)", ".get('nothing', 'image')).quick)", '`--quick` of a task'),
         ("fields['modality'] = name", 'pass', '`--modality` alone')),
-    *of('image_text.py', TEXT,
-        ('x * visible', 'x', 'brightness is that of the thing', 'the background is at most 40 and zero in nearly all images; the tests draw it as 0'),
-        ('visible.any(1).sum(1)', 'visible.any(2).sum(1)', 'width, not height'),
-        ('b > PALE', 'b >= PALE', 'the documented threshold'),
-        ('w > WIDE', 'w >= WIDE', 'the documented threshold'),
-        ('if chance.random() < 0.5]', 'if chance.random() < 0.8]', 'half of the captions leave a trait out'),
-        ('enumerate(words, 1)', 'enumerate(words)', '0 is no word'),
-        ('if w in number] for text', 'if True] for text', 'words that are not known'),
-        ('enumerate(dict.fromkeys(texts))', 'enumerate(sorted(texts))', 'numbers are 0, 1, …'),
-        ('.repeat(2, 2)', '.repeat_interleave(2, 0).repeat_interleave(2, 1)', 'images come before texts'),
-        ('.argmax(1)', '.argmin(1)', 'the nearest class')),
 ]
