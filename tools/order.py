@@ -58,4 +58,5 @@ def minutes(cells):
         folded = option(cell, 'code-fold') == 'true' or not is_on(cell, 'echo')
         lines += 0 if folded else len([line for line in code_of(cell).splitlines() if line.strip()])
         figures += any('image/png' in o.get('data', {}) for o in cell.get('outputs', []))
+        figures += 4*any('text/html' in o.get('data', {}) for o in cell.get('outputs', [])) # a slider wants to be moved
     return 5*ceil((words/WORDS + lines/LINES + figures/FIGURES)/5)

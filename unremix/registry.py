@@ -124,6 +124,7 @@ PAGES = (  # with strategies
     'with_labels',
     'false_negatives',
     'cacr',
+    'jensen_shannon',
     'batch_sampler',
     'controls',
 )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .contrast import Contrast, detached
-from .info_nce import InfoNCE, mean_over
+from .info_nce import mean_over
 from .rules import equal
 from .tiles import count
 
@@ -112,9 +112,11 @@ Loss = Callable[[Contrast, Tensor], Tensor]
 
 def clamped_fraction(c: Contrast, log_w: Tensor, loss: Loss) -> Tensor:  # (a) 0 or 1
     "Is the anchor at the floor of debiasing? 0 for a loss that has none."
-    if isinstance(loss, InfoNCE):
-        return loss.at_floor(c, log_w)
-    return torch.zeros_like(c.k)
+    at_floor = getattr(loss, 'at_floor', None)
+    if at_floor is None:
+        return torch.zeros_like(c.k)
+    found: Tensor = at_floor(c, log_w)
+    return found
 
 # %% ../nbs/library/17_statistics.ipynb #02252c29
 PerAnchor = Callable[[Contrast, Tensor], Tensor]
