@@ -32,8 +32,7 @@ class DataConfig:
     # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all,
     # imagefolder or npz
     dataset: str = 'fashion_mini'
-    # folder that holds (or receives) the images, or file of arrays of npz;
-    # None = the data set's own place
+    # folder that holds or receives the images, file of npz; None = the set's own place
     data_root: str | None = None
     # training images used, batch_size or more, and at most as many test images;
     # None = all
