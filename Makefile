@@ -28,7 +28,7 @@ $(PACKAGE): settings.ini setup.py
 	touch $@
 
 $(STAMP): $(PACKAGE)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs,bench,ot,text,graph]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs,bench,ot,text,graph,export]'
 	touch $@
 
 run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, ARGS='--quick')

@@ -15,6 +15,7 @@ from unremix import data, image_sets
 from unremix.data import choose, describe, hold_out, labelled, load_dataset, resize
 from unremix.data import why_unscored
 from unremix.evaluate import test_images as images_to_score
+from unremix.grid import run_key
 from unremix.image_files import read_square
 from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class
 from unremix.image_sets import read_idx, to_images
@@ -117,6 +118,41 @@ def test_torchvision_is_asked_for_the_right_part(monkeypatch):
     assert both.y.tolist() == [0, 1, -1, -2, -3] and len(both.x) == 5 and both.name == 'stl10' and asked[-1]['split'] == 'unlabeled'
     assert from_torchvision('CIFAR10', 'cifar10', 'train', 'x') and asked[-1]['train'] is True
     assert len({both.fingerprint, stl.fingerprint, load_dataset('stl10', 'train', 'somewhere').fingerprint}) == 2
+
+def npz(path, **changed):
+    x = np.arange(5*8*8*3, dtype=np.uint8).reshape(5, 8, 8, 3)
+    np.savez(path, **(dict(train_images=x, train_labels=np.array([[1], [0], [3], [0], [1]]), test_images=x[::2], test_labels=np.array([2, 0, 1]), val_images=x[:1]) | changed))
+    return path
+
+def test_a_file_of_arrays(tmp_path):
+    path = npz(tmp_path/'some.npz')
+    train, test = (load_dataset('npz', split, path) for split in ('train', 'test'))
+    assert train.x.shape == (5, 3, 8, 8) and train.x[4, 2, 7, 6] == (4*192 + 7*24 + 6*3 + 2) % 256 and test.x.equal(train.x[::2])
+    assert train.y.tolist() == [1, 0, 3, 0, 1] and test.y.tolist() == [2, 0, 1] and train.name == 'npz'
+    assert train.classes == test.classes == tuple('0123') # of both parts: labels mean the same in both
+    assert load_dataset('npz', 'test', npz(tmp_path/'b.npz', classes=['a', 'b', 'c', 'd'])).classes == tuple('abcd')
+    grey = load_dataset('npz', 'train', npz(tmp_path/'grey.npz', train_images=np.zeros((5, 8, 8, 1), np.uint8)))
+    assert grey.x.shape == (5, 1, 8, 8) and grey.fingerprint != train.fingerprint
+
+@pytest.mark.parametrize(('changed', 'sentence'), [
+    (dict(train_images=np.zeros((5, 8, 8))), 'train_images must be bytes'), (dict(train_images=np.zeros((5, 8, 9), np.uint8)), 'train_images must be bytes'),
+    (dict(train_images=np.zeros((5, 3, 8, 8), np.uint8)), 'train_images must be bytes'), (dict(train_images=np.zeros((5, 8, 8, 8), np.uint8)), 'train_images must be bytes'), (dict(train_labels=np.zeros((5, 2), int)), 'train_labels must be 5 whole'),
+    (dict(train_labels=np.zeros(4, int)), 'train_labels must be 5 whole'), (dict(train_labels=np.zeros(5)), 'train_labels must be 5 whole'),
+    (dict(train_labels=np.array([0, 1, 2, 0, -1])), 'train_labels must be 5 whole'), (dict(classes=['a', 'b', 'c']), 'classes must be 4 or more names'),
+    (dict(train_images=np.array([None]*5)), 'data_root must be a .npz file')])
+def test_what_is_no_file_of_images_is_one_sentence(tmp_path, changed, sentence):
+    with pytest.raises(ValueError, match=sentence) as e: load_dataset('npz', 'train', npz(tmp_path/'some.npz', **changed))
+    assert '\n' not in str(e.value)
+
+def test_a_file_of_arrays_is_asked_for(tmp_path):
+    np.savez(tmp_path/'others.npz', images=np.zeros(3))
+    np.save(tmp_path/'one.npy', np.zeros(3))
+    for path in (None, tmp_path, tmp_path/'none.npz', tmp_path/'others.npz', tmp_path/'one.npy'):
+        with pytest.raises(ValueError, match='data_root must be a .npz file with train_images'): load_dataset('npz', 'train', path)
+
+def test_runs_on_two_files_of_arrays_are_two_runs():
+    a, b = (run_of(dataset='npz', data_root=path) for path in ('a.npz', 'b.npz'))
+    assert run_key(a) != run_key(b) and run_key(run_of(data_root='a')) == run_key(run_of(data_root='b'))
 
 def test_debians_files(monkeypatch, tmp_path):
     def idx(values, shape): return gzip.compress(bytes([0, 0, 8, len(shape)]) + b''.join(n.to_bytes(4, 'big') for n in shape) + bytes(values))
@@ -246,7 +282,7 @@ def test_recipes_are_those_of_the_methods():
     assert (COLOUR.crop, COLOUR.flip, COLOUR.jitter, COLOUR.hue, COLOUR.grey, COLOUR.blur) == (.08, True, .4, .1, .2, .5)
     assert Recipe() == Recipe(.5, True, .4, .1, .2, 0.)
     assert {k: RECIPES.get(k, Recipe()) for k in data.DATASETS} == dict(
-        fashion_mini=Recipe(), fashion_mnist=Recipe(), digits=Recipe(flip=False), mnist=Recipe(flip=False), imagefolder=COLOUR,
+        fashion_mini=Recipe(), fashion_mnist=Recipe(), digits=Recipe(flip=False), mnist=Recipe(flip=False), imagefolder=COLOUR, npz=COLOUR,
         cifar10=COLOUR, cifar100=COLOUR, stl10=COLOUR, stl10_all=Recipe())
 
 def test_plain_images_are_normalised_by_their_own_statistics():

@@ -4,6 +4,7 @@ import json
 import math
 
 import judge_encoders
+import judge_readings
 import pytest
 from judge_encoders import encoders, judge
 from torch.testing import assert_close
@@ -104,3 +105,32 @@ def test_the_control_is_the_library_s_similarity_of_images():
         for score in (judge_encoders.near_images, library)
     )
     assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope='module')
+def readings():
+    judge_encoders.BATCH, judge_encoders.BATCHES = 32, 2
+    return judge_readings.judge(small_run(), 0.5, 0)
+
+
+def test_readings_are_judged_by_the_same_yardstick(readings, judged):
+    assert readings['oracle']['mass'] == 0 and abs(readings['hcl']['excess']) < 2e-3
+    both = (
+        ('A argmax', 'unremix β=1.0'),
+        ('A argmax placebo', 'placebo-u β=1.0'),
+        ('uniform', 'uniform'),
+    )
+    for name, same in both:
+        for number in ('hardness', 'mass', 'excess'):
+            found = readings[name][number]
+            assert math.isclose(found, judged[same]['push'][number], abs_tol=1e-4)
+    json.dumps(readings, allow_nan=False)
+
+
+def test_readings_and_their_placebos_differ(readings):
+    rows = [json.dumps(row) for row in readings.values()]
+    assert len(set(rows)) == len(rows) == 12 + 3 + 3
+    k = 2 * 32 - 2
+    assert all(1 <= row['effective'] <= k for row in readings.values())
+    softer = readings['log κ=1 matched placebo']['hardness']
+    assert softer < readings['log κ=1 placebo']['hardness']

@@ -38,6 +38,7 @@ RECIPES = {
     'cifar100': COLOUR,
     'stl10': COLOUR,
     'imagefolder': COLOUR,
+    'npz': COLOUR,
 }
 
 # %% ../nbs/library/54_augmentation.ipynb #52df165c

@@ -29,10 +29,11 @@ class DataConfig:
     # image, text, graph, or module:NAME of a task of one's own; data set, encoder and
     # other defaults follow it
     modality: str = 'image'
-    # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all
-    # or imagefolder
+    # fashion_mini, digits, fashion_mnist, mnist, cifar10, cifar100, stl10, stl10_all,
+    # imagefolder or npz
     dataset: str = 'fashion_mini'
-    # folder that holds (or receives) the images; None = the data set's own place
+    # folder that holds (or receives) the images, or file of arrays of npz;
+    # None = the data set's own place
     data_root: str | None = None
     # training images used, batch_size or more, and at most as many test images;
     # None = all
