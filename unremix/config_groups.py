@@ -35,8 +35,7 @@ class DataConfig:
     # folder that holds (or receives) the images, or file of arrays of npz;
     # None = the data set's own place
     data_root: str | None = None
-    # training images used, batch_size or more, and at most as many test images;
-    # None = all
+    # training images used, batch_size or more, and as many test images; None = all
     limit: int | None = None
     # training images held out and scored in place of the test images, 1 or more;
     # None = score the test images
