@@ -96,10 +96,10 @@ def test_copies_by_pixels():
 
 
 def test_how_much_a_copy_stands_out():
-    a, b, r = [0, 0, 2, 4, 4], [1, 2, 3, 5, 6], [.98, .91, .95, .93, .93]
-    score = copy_score(Pairs(torch.tensor(a), torch.tensor(b), torch.tensor(r), torch.ones(5, 2).long()), torch.tensor(r))
-    for m in range(5):
-        others = [r[k] for k in range(5) if k != m and {a[k], b[k]} & {a[m], b[m]}] # of either image, in another pair
+    a, b, r = [0, 0, 2, 4, 4, 7, 8], [1, 2, 3, 5, 6, 9, 9], [.98, .91, .95, .93, .93, .94, .97]
+    score = copy_score(Pairs(torch.tensor(a), torch.tensor(b), torch.tensor(r), torch.ones(7, 2).long()), torch.tensor(r))
+    for m in range(7):
+        others = [r[k] for k in range(7) if k != m and {a[k], b[k]} & {a[m], b[m]}] # of either image, in another pair
         assert abs(score[m] - max(-1, 1 - (1 - r[m])/(1 - max(others)))) < 1e-4
     alone = Pairs(*(torch.tensor(x) for x in ([0, 1], [5, 1], [.0, .0], [[1, 1]]*2)))
     assert_close(copy_score(alone, torch.tensor([.96, .89])), torch.tensor([1 - .04/2, -1.])) # no other pair; below .9

@@ -22,6 +22,7 @@ from unremix.commands import (
 from .compare import compare, resolve_rows
 from .evaluate import evaluate, score
 from .grid import read_grid
+from .own_images import keep_images
 from .parsing import parse
 from .report import write_report
 from .run_folder import check_folder
@@ -37,6 +38,7 @@ def report_of(out: Path) -> Path:
     return path if path.exists() else write_report(out)
 
 
+@keep_images()  # every file is read once, also for the report
 def run_train(args: list[str]) -> None:
     "Train one encoder and score it."
     command = train_command(args)
@@ -55,6 +57,7 @@ def run_train(args: list[str]) -> None:
         print(f'report: {report_of(command.out)}')
 
 
+@keep_images()
 def run_compare(args: list[str]) -> int:  # 1 if a row failed
     "Strategies times seeds, one table, one figure."
     command = compare_command(args)

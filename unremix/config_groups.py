@@ -34,8 +34,7 @@ class DataConfig:
     dataset: str = 'fashion_mini'
     # folder that holds or receives the images, file of npz; None = the set's own place
     data_root: str | None = None
-    # training images used, batch_size or more, and at most as many test images;
-    # None = all
+    # training images used, batch_size or more, and as many test images; None = all
     limit: int | None = None
     # training images held out and scored in place of the test images, 1 or more;
     # None = score the test images

@@ -32,6 +32,7 @@ from unremix.html_page import (
     render,
     table_html,
 )
+from .own_images import keep_images
 from .plots import show_curves
 from .rows import SCORES
 from .safe_files import read_json, write_atomic
@@ -225,6 +226,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda f: f.write(text.encode()))
 
 
+@keep_images()
 def write_report(
     out: str | Path,  # folder of a finished run or comparison
 ) -> Path:
