@@ -350,7 +350,8 @@ def test_the_committed_comparison_is_still_read():
     assert cfg.train.optim.epochs == result['config']['epochs'] and not cfg.knobs
 
 
-GRIDS = sorted((ROOT / 'results' / 'grids').glob('*.toml'))
+NOT_RUN = {'detach', 'cifar10', 'cifar10_pilot'}  # as in test_sweep
+GRIDS = [p for p in sorted((ROOT / 'results' / 'grids').glob('*.toml')) if p.stem not in NOT_RUN]
 
 
 @pytest.mark.parametrize('path', GRIDS, ids=lambda p: p.stem)

@@ -138,7 +138,7 @@ SWEEP_MUTANTS = [
     *of('grid.py', SWEEP,
     ('differing(cfg).items() if k not in irrelevant', 'differing(__import__("unremix.train").train.resolve(cfg)).items() if k not in irrelevant', 'keys are of what was asked'),
     ("        irrelevant.append('data_root')", '        pass', 'where the same images lie changes nothing'),
-    ("    if cfg.data.dataset != 'imagefolder':", '    if True:', 'another folder of images is another run'),
+    ("    if cfg.data.dataset not in ('imagefolder', 'npz'):", '    if True:', 'another folder of images is another run'),
     ('        if name not in usual or value != usual[name]:', '        if True:', 'fields at their defaults do not count'),
     ('sort_keys=True)', 'sort_keys=False)', 'the order of fields', 'the order of the fields of a dataclass is fixed'),
     ('.hexdigest()[:12]', '.hexdigest()[:11]', 'older lines are found'),

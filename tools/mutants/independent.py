@@ -884,7 +884,7 @@ SWEEP = [
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
     ("sort_keys=True", "sort_keys=False", 'lines of releases before are found'),
     ("irrelevant.append('data_root')", "pass", 'the same images elsewhere are the same run'),
-    ("if cfg.data.dataset != 'imagefolder':", "if True:", 'another folder is another run'),
+    ("if cfg.data.dataset not in ('imagefolder', 'npz'):", "if True:", 'another folder is another run'),
     ("        if name != 'correct':", "        if True:", 'lines stay short'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'what was scored'),
     ("*('failed', ", "*(", 'failed runs'),
