@@ -170,7 +170,8 @@ def test_files_are_utf8_everywhere():
             name = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
             given = {k.arg for k in node.keywords}
             modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-            text = name in ('read_text', 'write_text') or name == 'open' and isinstance(node.func, ast.Name) and not any('b' in m for m in modes)
+            method = isinstance(node.func, ast.Attribute)  # our own `write_text` has no choice of encoding
+            text = method and name in ('read_text', 'write_text') or name == 'open' and isinstance(node.func, ast.Name) and not any('b' in m for m in modes)
             if text and 'encoding' not in given: bare.append(f'{path.name}:{node.lineno}')
     assert not bare
 

@@ -133,7 +133,7 @@ def test_threads_of_a_run(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, 'train', train)
     monkeypatch.setattr(module, 'untrained_scores', lambda cfg: {'scores': {}})
-    monkeypatch.setattr(module, 'pixel_scores', lambda cfg: {'scores': {}})
+    monkeypatch.setattr(module, 'baseline_scores', lambda cfg: {'scores': {}})
     before = torch.get_num_threads()
     for threads in (None, 1, 3):
         cfg = comparison(**TWO, threads=threads)

@@ -169,6 +169,7 @@ PARTS = { # heading in nbs/PAGES.md: what its pages are about
     'Library: scale': 'Large batches, long queues, several processes.',
     'Library: training': 'Images, encoders, and the loop from the first step to the last.',
     'Library: judging': 'What is a strategy worth, and what is only luck?',
+    'Library: own images': 'Take the encoder along, and find copies, wrong labels and false negatives.',
     'Library: beyond images': 'Sentences, captions and graphs: the same losses, other negatives.',
     'Library: plumbing': 'What the other pages stand on. Nobody has to read it.',
     'Experiments': 'What we measured, on how many seeds, and what it cannot tell.'}

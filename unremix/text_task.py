@@ -123,7 +123,8 @@ def own_sentences(folder: str | Path | None) -> TextPairs:
     paths = sorted(Path(folder or '').glob('*.txt')) if folder else []
     what = 'a folder of .txt files with a sentence per line'
     require(len(paths) > 1, 'data_root', what, folder)
-    return neighbours([path.read_text().splitlines() for path in paths])
+    texts = [path.read_text(encoding='utf-8') for path in paths]
+    return neighbours([text.splitlines() for text in texts])
 
 
 DATASETS = {  # name: the folder of a run → all pairs
