@@ -55,7 +55,7 @@ def check_fresh(
     root,       # the project's folder
     path,       # one notebook
     out,        # folder for the executed copy
-    timeout=300 # seconds
+    timeout=900 # seconds; a tutorial that trains takes two minutes where nothing else runs
 ):            # complaints
     "Execute a copy in a fresh process and compare its outputs with the committed ones, cells marked `nondet` excepted."
     env = {'OMP_NUM_THREADS': '2', 'IN_TEST': '1', **os.environ}
