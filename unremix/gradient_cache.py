@@ -84,6 +84,10 @@ class MicroBatches:
         self.parts = split_views(views, size)
         self.device = device_of(self.parts[0])
         self.states: list[RandomState] = []  # before each part
+        kind = self.device.type
+        # the second pass may come after the `with` that the first one is in
+        self.in_autocast = torch.is_autocast_enabled(kind)
+        self.dtype = torch.get_autocast_dtype(kind)
         with torch.no_grad():
             z_parts, hidden_parts = zip(*map(self.embed, self.parts))
         z, self.hidden = torch.cat(z_parts), torch.cat(hidden_parts)
@@ -110,7 +114,9 @@ class MicroBatches:
         kept = [b.clone() for b in buffers(self.model)]
         for part, state, grad in zip(self.parts, self.states, grads):
             set_random_state(state, self.device)
-            backward((self.model(part)[0].to(grad.dtype) * grad).sum())
+            with torch.autocast(self.device.type, self.dtype, self.in_autocast):
+                z, _ = self.model(part)
+            backward((z.to(grad.dtype) * grad).sum())
         set_random_state(after, self.device)
         for b, value in zip(buffers(self.model), kept):
             b.copy_(value)  # running statistics have seen the batch already

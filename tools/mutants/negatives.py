@@ -478,11 +478,11 @@ MUTANTS = [
             '        return self.model(part)'), ('out = self.model(part); self.states.append(random_state(self.device))\n'
             '        return out'), 'dropout would drop other units in the second pass'),
         (('            set_random_state(state, self.device)\n'
-            '            backward'), '            backward', 'dropout would drop other units in the second pass'),
-        ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0].to(grad.dtype) * grad).mean())', 'a gradient that is too small'),
-        ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0].to(grad.dtype)).sum())', 'the gradient of something else than the loss'),
-        ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[1].to(grad.dtype) * grad).sum())', 'the gradient through hidden inputs'),
-        ('backward((self.model(part)[0].to(grad.dtype) * grad).sum())', 'backward((self.model(part)[0] * grad.to(self.model(part)[0].dtype)).sum())', 'the gradient would be rounded to half precision'),
+            '            with torch.autocast'), '            with torch.autocast', 'dropout would drop other units in the second pass'),
+        ('backward((z.to(grad.dtype) * grad).sum())', 'backward((z.to(grad.dtype) * grad).mean())', 'a gradient that is too small'),
+        ('backward((z.to(grad.dtype) * grad).sum())', 'backward(z.to(grad.dtype).sum())', 'the gradient of something else than the loss'),
+        ('z, _ = self.model(part)', '_, z = self.model(part)', 'the gradient through hidden inputs'),
+        ('backward((z.to(grad.dtype) * grad).sum())', 'backward((z * grad.to(z.dtype)).sum())', 'the gradient would be rounded to half precision'),
         ('split(self.rows)', 'split(self.rows[-1])', 'parts and their gradients would not fit'),
         ('        set_random_state(after, self.device)\n', '', 'the next step would see the same augmentations again'),
         ('kept = [b.clone() for b in buffers(self.model)]', 'kept = [b for b in buffers(self.model)]', 'BatchNorm would count the batch twice'),

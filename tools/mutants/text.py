@@ -26,8 +26,6 @@ MUTANTS = [
          'repeated texts would be negatives of each other'),
         ('cache_is_the_plain_form', 'micro.backward(loss * grad)', 'micro.backward(loss)',
          'accumulated gradients would be too large'),
-        ('cache_keeps_the_precision_of_the_first_pass', 'with torch.autocast(kind, dtype=dtype, enabled=on):', 'with torch.autocast(kind, enabled=False):',
-         'the second pass would be in another precision'),
         ('settings_of_a_sentence_loss', 'return known.tau_plus or 0.0', 'return 0.0',
          'HCL would not be debiased unless it is asked for'),
         ('settings_of_a_sentence_loss', "usual = known.criterion is None and known.place != 'batch'", 'usual = known.criterion is None',
@@ -35,6 +33,8 @@ MUTANTS = [
     ),
     *of(
         'gradient_cache.py',
+        ('cache_keeps_the_precision_of_the_first_pass', 'with torch.autocast(self.device.type, self.dtype, self.in_autocast):', 'with torch.autocast(self.device.type, enabled=False):',
+         'the second pass would be in another precision'),
         ('features_are_split_by_rows', 'return x[start : start + size] if has_rows else x', 'return x[start : start + size]',
          'what has no rows would be cut'),
         ('cache_is_the_plain_form', 'grads = self.z.grad.split(self.rows)', 'grads = self.z.grad.split(self.rows[0])',
