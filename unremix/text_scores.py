@@ -39,9 +39,9 @@ def read_texts(folder: str | Path, name: str) -> dict[str, Any]:
     plain = packed.with_suffix('')
     there = packed.exists() or plain.exists()
     require(there, 'folder', f'one that holds {packed.name}', str(folder))
-    opened = gzip.open(packed, 'rt') if packed.exists() else plain.open()
-    with opened as file:
-        return dict(json.load(file))
+    if packed.exists():
+        return dict(json.loads(gzip.decompress(packed.read_bytes())))
+    return dict(json.loads(plain.read_bytes()))
 
 
 def similarity_of(encode: Encode, pairs: Sequence[Sequence[Any]]) -> float:

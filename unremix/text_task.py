@@ -120,7 +120,7 @@ def as_samples(pairs: TextPairs, name: str) -> TextSamples:
 
 def own_sentences(folder: str | Path | None) -> TextPairs:
     "Neighbours in the `.txt` files of a folder, which have a sentence per line."
-    paths = sorted(Path(folder or '').glob('*.txt')) if folder else []
+    paths = sorted(Path(folder).glob('*.txt')) if folder else []
     what = 'a folder of .txt files with a sentence per line'
     require(len(paths) > 1, 'data_root', what, folder)
     texts = [path.read_text(encoding='utf-8') for path in paths]
