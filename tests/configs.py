@@ -7,3 +7,7 @@ def run_of(**fields): return TrainConfig.of(fields)
 
 
 def comparison(**fields): return CompareConfig.of(fields)
+
+
+# Grids that are declared and not run yet: the log says so of each.
+NOT_RUN = {'detach', 'cifar10', 'cifar10_pilot'}

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from configs import comparison, run_of
+from configs import NOT_RUN, comparison, run_of
 from unremix.cli import main
 from unremix.commands import RowsConfig, compare_command, train_command
 from unremix.compare_config import CompareConfig, cell_config
@@ -350,7 +350,6 @@ def test_the_committed_comparison_is_still_read():
     assert cfg.train.optim.epochs == result['config']['epochs'] and not cfg.knobs
 
 
-NOT_RUN = {'detach', 'cifar10', 'cifar10_pilot'}  # as in test_sweep
 GRIDS = [p for p in sorted((ROOT / 'results' / 'grids').glob('*.toml')) if p.stem not in NOT_RUN]
 
 

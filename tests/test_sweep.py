@@ -3,6 +3,7 @@ import json, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest
+from configs import NOT_RUN
 from unremix.cli import main
 from unremix.grid import read_grid, run_key, runs_of
 from unremix.sweep import read_lines, sweep
@@ -64,8 +65,6 @@ def test_bad_grids_are_refused(text, words, tmp_path, capsys):
     assert error.startswith('unremix: error: ') and all(w in error for w in words), error
     assert not (tmp_path/'lines.jsonl').exists()
 
-# Declared and not run yet: the log says so of each.
-NOT_RUN = {'detach', 'cifar10', 'cifar10_pilot'}
 GRIDS = sorted((ROOT/'results'/'grids').glob('*.toml'))
 
 def test_what_was_not_run_is_said():

@@ -16,7 +16,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -123,7 +122,7 @@ def figure_html(picture: bytes, alt: str, caption: str) -> str:
     return f'<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 # %% ../nbs/library/106_html_page.ipynb #31320842
-def grid_html(grid: Grid, number: int) -> str:
+def grid_html(grid: Grid) -> str:
     "Controls and an empty list, which the script fills."
     options = ['<option value="">as listed</option>']
     for column, name in enumerate(grid.numbers):
@@ -145,7 +144,7 @@ def section_html(section: Section, number: int) -> str:
     name = f'part-{number}'
     parts = [f'<h2>{escape(section.title)}</h2>', section.html]
     if section.grid is not None:
-        parts.append(grid_html(section.grid, number))
+        parts.append(grid_html(section.grid))
     inside = ''.join(parts)
     return f'<section id="{name}" data-grid="{number}">{inside}</section>'
 

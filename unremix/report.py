@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+
 from .arguments import require
 from .compare import folder_name
 from .compare_config import CompareConfig
@@ -36,7 +37,6 @@ from .own_images import keep_images
 from .plots import show_curves
 from .rows import SCORES
 from .safe_files import read_json, write_atomic
-from .style import color_of as color_of
 from .table import cell_text, difference_text, reference_of
 
 # %% ../nbs/library/110_report.ipynb #4e5d106a
