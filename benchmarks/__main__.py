@@ -6,8 +6,9 @@ from unremix.machine import draw_into_files, spell_out, wait_passively
 
 
 def main() -> int:  # exit status
-    # before PyTorch is loaded, as the command `unremix` does
-    wait_passively()
+    if sys.argv[1:2] == ['loop']:  # trains as the command `unremix` does
+        wait_passively()  # before PyTorch is loaded
+    # losses are measured as a program finds them that imports the library
     draw_into_files()
     spell_out()
 

@@ -70,7 +70,24 @@ def test_what_does_not_speak_of_waiting_does_not_count():
     from unremix.machine import wait_passively
     environ = {'KMP_DUPLICATE_LIB_OK': 'TRUE', 'OMP_NUM_THREADS': '2'}
     wait_passively(environ)
-    assert environ.pop('OMP_WAIT_POLICY') == 'PASSIVE' and len(environ) == 2
+    assert environ.pop('OMP_WAIT_POLICY') == 'PASSIVE' and len(environ) == 3
+
+
+def test_threads_try_for_a_moment_before_they_sleep():
+    "Woken for each short operation, a loss took up to half as long again on a quiet machine."
+    from unremix.machine import wait_passively
+    environ = {}
+    wait_passively(environ)
+    assert 300 <= int(environ['GOMP_SPINCOUNT']) <= 30_000  # 300,000 is the library's own
+
+
+def test_losses_are_measured_as_a_library_finds_them():
+    "The benchmark of losses says nothing about waiting; the training loop is the command's."
+    code = ('import os, sys; from benchmarks.__main__ import main\ntry: main()\n'
+            'except SystemExit: pass\nprint(os.environ.get("OMP_WAIT_POLICY"))')
+    said = {name: call(sys.executable, '-c', code, name, '--help', unset=POLICY).stdout.split()[-1]
+            for name in ('losses', 'scale', 'loop')}
+    assert said == dict(losses=b'None', scale=b'None', loop=b'PASSIVE')
 
 
 def test_importing_the_library_changes_nothing():
