@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SQUARES', 'check_views', 'check_hidden', 'check_negatives', 'check_companions', 'squared_length', 'with_extras',
-           'reads_of', 'with_true_labels', 'batch_of']
+           'reads_of', 'with_true_labels', 'with_squares', 'batch_of']
 
 # %% ../nbs/library/35_companions.ipynb #9926f385
 from collections.abc import Iterable
@@ -96,10 +96,10 @@ def check_companions(
 SQUARES = 4096  # rows of `hidden` at a time, so that not all squares exist at once
 
 
-def squared_length(x: Tensor) -> Tensor:  # (n)
+def squared_length(x: Tensor, dtype: torch.dtype) -> Tensor:  # (n)
     if torch.compiler.is_compiling():  # a loop would fix the number of rows
-        return x.square().sum(1)
-    return torch.cat([part.square().sum(1) for part in x.split(SQUARES)])
+        return x.to(dtype).square().sum(1)
+    return torch.cat([part.to(dtype).square().sum(1) for part in x.split(SQUARES)])
 
 
 def with_extras(e: Embeddings, reads: tuple[str, ...] | None) -> Embeddings:
@@ -107,7 +107,7 @@ def with_extras(e: Embeddings, reads: tuple[str, ...] | None) -> Embeddings:
     extra = dict(e.extra)
     asked = set(extra) | {'square'} if reads is None else set(reads)
     if 'square' in asked and 'hidden' in extra:
-        extra['square'] = squared_length(extra['hidden'])
+        extra['square'] = squared_length(extra['hidden'], e.z.dtype)
     return replace(e, extra={k: x for k, x in extra.items() if k in asked})
 
 
@@ -126,6 +126,12 @@ def with_true_labels(e: Embeddings, labels: Tensor) -> Embeddings:
     return replace(e, extra=e.extra | {'true_label': labels.long()})
 
 
+def with_squares(e: Embeddings, hidden: tuple[Tensor, ...]) -> Embeddings:
+    "Squared lengths of `hidden`, view by view: no copy of all of it is made."
+    squares = [squared_length(h.detach(), e.z.dtype) for h in hidden]
+    return replace(e, extra=e.extra | {'square': torch.cat(squares)})
+
+
 def batch_of(
     z: tuple[Tensor, ...],
     hidden: tuple[Tensor, ...] | None,
@@ -133,9 +139,11 @@ def batch_of(
     labels: Tensor | None,
     sample_ids: Tensor | None,
     true_labels: Tensor | None,
+    reads: tuple[str, ...] | None = None,  # extras that are asked for; None: all
 ) -> Embeddings:
     "Views of the batch, and the further negatives behind them."
     b = z[0].shape[0]
+    copies_hidden = reads is None or 'hidden' in reads
 
     def of_images(ids: Tensor | None) -> Tensor | None:
         return None if ids is None else ids[:b]
@@ -143,8 +151,12 @@ def batch_of(
     def of_others(ids: Tensor | None) -> Tensor | int:
         return -1 if ids is None or ids.shape[0] == b else ids[b:]
 
-    hiddens = None if hidden is None else list(hidden)
+    hiddens = None if hidden is None or not copies_hidden else list(hidden)
     batch = from_views(list(z), hiddens, of_images(labels), of_images(sample_ids))
+    if hidden is not None and hiddens is None:
+        check_hidden(z, hidden)
+        if 'square' in (reads or ()):
+            batch = with_squares(batch, hidden)
     if true_labels is not None:
         batch = with_true_labels(batch, true_labels[:b].repeat(len(z)))
     if negatives is None:

@@ -120,9 +120,9 @@ class ContrastiveLoss(nn.Module):
     ) -> Comparison:
         "Who is compared with whom: of this process or of all, in the batch or beyond."
         z = (z1, z2, *more_views) if queue is None else (z1, z2.detach())
-        e = batch_of(z, hidden, negatives, labels, sample_ids, true_labels)
         parts = [self.weights, *filter(None, [self.synthesis])]
         asked = extras_of(parts, self.pairs, true_labels is not None)
+        e = batch_of(z, hidden, negatives, labels, sample_ids, true_labels, asked)
         alike = {
             'whether labels are given': int(labels is not None),
             'whether sample_ids are given': int(sample_ids is not None),
