@@ -132,7 +132,7 @@ def headings(page, pattern): return len(re.findall(pattern, PROSE[page], re.M))
 COUNTS = { # page, words with one number in them: the true number
     ('CHANGELOG.md', r'(\w+) tutorials'): lambda: len(list((ROOT/'nbs'/'tutorials').glob('*.ipynb'))),
     ('nbs/library/23_uncertainty.ipynb', r'## (\w+) scores of our own'): lambda: len(UNCERTAINTIES) - 3,
-    ('nbs/library/23_uncertainty.ipynb', r'All (\w+) for one batch'): lambda: len(UNCERTAINTIES),
+    ('nbs/library/23_uncertainty.ipynb', r'all (\w+) for one batch'): lambda: len(UNCERTAINTIES),
     ('nbs/library/23_uncertainty.ipynb', r'know (\w+) other ways'): lambda: len(UNCERTAINTIES) - 1,
     ('nbs/library/23_uncertainty.ipynb', r'any of the (\w+) is worth'): lambda: len(UNCERTAINTIES),
     ('nbs/library/57_data.ipynb', r'any of (\w+) data sets'): lambda: len(DATASETS),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import networkx as nx
 import pytest
@@ -274,6 +275,31 @@ def test_the_atlas_is_exact(atlas):
 
 
 # ---------------------------------------------------------------- what needs PyTorch Geometric
+
+
+def pyg(edges, y=None, nodes=4):
+    return SimpleNamespace(edge_index=torch.tensor(edges).T, num_nodes=nodes, x=None, y=y)
+
+
+def test_edges_of_pyg_count_once_in_any_direction():
+    from unremix.graph_encoder import from_pyg
+
+    wanted = [[0, 1], [1, 2], [2, 3]]
+    for edges in (wanted, [[b, a] for a, b in wanted], [[1, 0], [0, 1], [2, 1], [2, 3], [2, 3]]):
+        graphs, labels = from_pyg([pyg(edges, torch.tensor([3])), pyg(edges)])
+        assert graphs.edges.tolist() == wanted * 2 and graphs.edge_count.tolist() == [3, 3]
+        assert labels.tolist() == [3, -1]  # one without a label is unknown
+    with pytest.raises(ValueError, match='edges must be pairs u < v'):
+        from_pyg([pyg([[0, 1], [2, 2]])])
+
+
+@pytest.mark.parametrize('y', [torch.tensor([.5]), torch.tensor([1, 0]), torch.tensor([float('nan')])])
+def test_what_is_no_class_is_refused(y):
+    from unremix.graph_encoder import from_pyg
+
+    with pytest.raises(ValueError, match='y must be None, or one whole number for each graph'):
+        from_pyg([pyg([[0, 1]], y)])
+
 
 def test_views(atlas):
     from unremix.graph_task import CHANGES, GraphViews, dropped, kept_nodes, masked, rewired, walked

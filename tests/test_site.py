@@ -31,7 +31,37 @@ def site():
     assert done.returncode == 0, done.stderr
     return {p.relative_to(SITE).as_posix(): BeautifulSoup(p.read_text(encoding='utf-8'), 'html.parser') for p in SITE.rglob('*.html')}
 
+def test_names_link_to_what_they_mean():
+    "Without building: ambiguous names, ordinary words, methods of PyTorch, and names that a page imports."
+    general = build_site.Links()
+    at = lambda name, of=general: (of.doc(name) or '').split('/')[-1]
+    assert at('across') == 'rules.html#across' and at('HCL') == 'hard_negatives.html#hcl'
+    assert at('compare') == ''  # of embeddings, or of runs
+    assert [at(word) for word in ('train', 'softplus', 'negatives', 'chance', 'best', 'sign')] == ['']*6
+    assert at('load_encoder') == 'kept_encoder.html#load_encoder' and at('KeyQueue.push') == 'queue.html#keyqueue.push'
+    page = lambda name: build_site.Links(next(p for p in NOTEBOOKS if build_site.page_name(p) == name))
+    assert at('softplus', page('library/jensen_shannon')) == 'jensen_shannon.html#softplus'
+    assert at('train', page('library/train')) == 'train.html#train'
+    assert at('compare', page('library/contrast')) == 'contrast.html#compare'
+    assert at('negatives', page('library/companions')) == ''
+
+def test_a_name_that_a_page_binds_is_its_own():
+    imported, bound = build_site.bound_in('from unremix.rules import views\nfrom torch import randn\ntable = randn(3)\n'
+        'def f(shares): return [a for a in shares]')
+    assert imported == {'views': 'rules'} and bound == {'randn', 'table', 'f', 'shares', 'a'}
+
+def test_a_link_stays_one_link():
+    text = 'a [`load_encoder`](kept.ipynb) and `load_encoder`, `torch.load`'
+    told = build_site.Links().linkify(text)
+    assert told.startswith('a [`load_encoder`](kept.ipynb) and [`load_encoder`](https://') and told.count('](') == 3
+
 # ---------------------------------------------------------------- nothing is lost
+
+@pytest.mark.parametrize('name', PAGES)
+def test_no_raw_markdown(site, name):
+    "A link of markdown, or a reference to an equation, that nobody has resolved."
+    text = site[name].select_one('article').get_text()
+    assert re.findall(r'.{0,40}\]\((?:\.\./|/)?[\w/]*(?:library/|experiments/|tutorials/|\.ipynb).{0,40}|.{0,40}@(?:eq|fig)-(?!name).{0,20}', text) == []
 
 def test_all_pages_are_there_and_in_the_navigation(site):
     links = {unquote(a['href']) for a in site['index.html'].select('.sidebar-tree a')}

@@ -5,10 +5,11 @@ Nothing is executed (outputs are the committed ones) and nothing is fetched (Mat
 With SITE_REPOSITORY=owner/name in the environment pages link to that repository and to Colab; without it no page links
 to a place that may not exist.
 """
-import ast, base64, io, json, os, re, shutil, subprocess, sys
+import ast, base64, builtins, io, json, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
 
+import torch
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.frontmatter import FrontmatterProc
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps
 
 from order import WORDS, minutes, missing, order, told_skip
 from readme import code_of, is_on, option
-from reference import reference_page
+from reference import names, reference_page, top_names
 from run_notebooks import directives, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,62 @@ def parts(code):
         found.append((names_in(node), (doc or '').split('\n')[0], '\n'.join(lines[start:node.end_lineno]).strip('\n')))
         start = node.end_lineno
     return found
+
+def bound_in(code):
+    "({name: module of unremix it is imported from}, names that the code binds in another way)."
+    imported, bound = {}, set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            ours = (node.module or '').split('.')[0] == 'unremix' or node.level
+            home = re.sub(r'^unremix(\.|$)', '', node.module or '')
+            for a in node.names:
+                name = a.asname or a.name
+                if ours and home and name == a.name: imported[name] = home
+                elif not ours: bound.add(name)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): bound.add(node.name)
+        elif isinstance(node, ast.arg): bound.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store): bound.add(node.id)
+    return imported, bound
+
+class Links(NbdevLookup):
+    """Links of names in backticks. A name means what the page's code means by it: what it imports from a module of the package
+    or exports itself. Other names that it binds mean nothing of ours. One that it does not bind is the one that `unremix` exports,
+    or the only one of that name, unless it is an ordinary word or a method of PyTorch. What is a link already stays."""
+    def __init__(self, path=None):
+        super().__init__()
+        modules = self.entries['unremix']['syms']
+        self.homes, self.exported = {}, top_names()
+        for module, symbols in modules.items():
+            home = module.removeprefix('unremix.')
+            for symbol in symbols: self.homes.setdefault(symbol.removeprefix(module + '.'), {})[home] = symbols[symbol][0]
+        imported, bound, own = {}, set(), ''
+        if path:
+            nb = read_page(path)
+            cells = [(c, code_of(c)) for c in nb.cells if c.cell_type == 'code' and not code_of(c).lstrip().startswith(('%', '!'))]
+            for cell, code in cells:
+                found, others = bound_in(code)
+                imported |= found
+                bound |= others
+            own = path.stem.split('_', 1)[-1] if path.parent.name == 'library' else ''
+        self.imported, self.bound, self.own = imported, bound, own
+
+    def doc(self, name):
+        if '.' in name: return super().doc(name)
+        homes = self.homes.get(name, {})
+        if self.own in homes: return homes[self.own]
+        if name in self.imported: return homes.get(self.imported[name])
+        if name in self.bound or is_torchs(name): return None
+        if name in self.exported: return homes.get(self.exported[name])
+        return next(iter(homes.values())) if len(homes) == 1 and is_unmistakable(name) else None
+
+    def link_line(self, line):
+        "Of what is no link already."
+        parts = re.split(r'(\[[^][]*\]\([^)]*\))', line)
+        return ''.join(part if i % 2 else super(Links, self).link_line(part) for i, part in enumerate(parts))
+
+def is_torchs(name): return any(hasattr(of, name) for of in (torch, torch.Tensor, torch.nn.Module, torch.nn.functional, builtins))
+
+def is_unmistakable(name): return '_' in name.strip('_') or name != name.lower() or name in names()
 
 def to_myst(text, folder, site, lookup):
     "Links, labels and references of markdown, in MyST."
@@ -134,11 +191,12 @@ def signs(row, time, told, myst):
 
 def read_page(path): return NBProcessor(ROOT/'nbs'/path, FrontmatterProc, rm_directives=False, process=True).nb
 
-def convert_page(path, site, lookup, repository, row=None):
+def convert_page(path, site, repository, row=None):
     "A notebook of nbs/ as a MyST notebook, with the signs of its row in the table of pages."
     front = (nb := read_page(path)).frontmatter_
     front['description'], told = told_skip(front['description'])
-    from_nbs = lambda text: to_myst(text, Path(), site, lookup)  # rows of the table have links from nbs/
+    lookup, in_general = Links(path), Links()
+    from_nbs = lambda text: to_myst(text, Path(), site, in_general)  # rows of the table have links from nbs/
     titles = [r.title for r in order()]
     myst = lambda text: to_myst(index_terms(text, titles) if path.stem == 'glossary' else text, path.parent, site, lookup)
     head = f"# {front['title']}\n\n{index_entry(front['title'])}\n*{myst(front['description'])}*\n"
@@ -240,7 +298,7 @@ def of_root(name, title, repository):
 
 def write_sources(out, repository=None):
     "Fill the folder `out` with what Sphinx reads."
-    cfg, lookup = get_config(path=ROOT/'nbs'), NbdevLookup()
+    cfg, lookup = get_config(path=ROOT/'nbs'), Links()
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(ROOT/'nbs', out/'notebooks', ignore=shutil.ignore_patterns('.*', '__pycache__', 'images'))
     for path in (out/'notebooks').rglob('*.ipynb'): lighter(path)
@@ -267,7 +325,7 @@ def write_sources(out, repository=None):
     for group in dict.fromkeys(r.group for r in rows):
         if group in PARTS: (out/'parts'/f'{slug(group)}.md').write_text(part_page(group, [r for r in rows if r.group == group], out, myst), encoding='utf-8')
     for path in paths:
-        page = convert_page(path, site, lookup, repository, of_path.get(path.as_posix()))
+        page = convert_page(path, site, repository, of_path.get(path.as_posix()))
         if path.stem == 'index':
             trees = '\n\n'.join(toctree(caption, listed) for caption, listed in navigation(rows).items())
             page['cells'].append(dict(page['cells'][0], id='toctrees', source=trees))

@@ -20,7 +20,12 @@ GROUPS = { # heading: (what it is about, names)
     'Statistics': ('What the negatives of a batch are like. `return_stats=True` gives all of them.',
         'effective_negatives hardness false_negative_rate false_negative_mass hard_false_negative_mass clamped_fraction'),
     'Training and comparing': ('What the commands call.', 'TrainConfig train CompareConfig compare evaluate sweep by_cell paired load_dataset Augment two_views'),
-    'Features': ('What frozen features are worth.', 'linear_probe knn alignment uniformity effective_rank')}
+    'Features': ('What frozen features are worth.', 'linear_probe knn alignment uniformity effective_rank'),
+    'Own images': ('Train on a folder, take the encoder along, and look for copies, wrong labels and false negatives.',
+        'ImageFiles load_encoder export_encoder embed_folder load_embeddings audit'),
+    'Sentences': ('Where a loss of sentence-transformers goes.', 'SentenceLoss'),
+    'Graphs': ('Losses that judge each pair by itself, and what they are given. The encoders need `unremix[graph]`.',
+        'JensenShannon RescaledHCL local_global InfoGraph GIN load_graphs from_pyg')}
 HOMES = {'compare_embeddings': ('contrast', 'compare'), 'compare': ('compare', 'compare'), 'evaluate': ('evaluate', 'evaluate'), 'sweep': ('sweep', 'sweep')} # where a name stands twice
 PARENTS = {'UnReMix': 'Knobs', 'NTXentLoss': 'ContrastiveLoss', 'DebiasedNTXentLoss': 'ContrastiveLoss', 'HCLLoss': 'ContrastiveLoss', 'UnReMixLoss': 'ContrastiveLoss', 'Given': 'UnReMix', 'Placebo': 'UnReMix'} # comments of the same parameter are looked up there
 METHODS = {'ContrastiveLoss': ['forward', 'contrast', 'log_weights'], 'KeyQueue': ['push'], 'MicroBatches': ['__call__', 'backward']}
@@ -36,18 +41,26 @@ EXAMPLES = { # executed: the last line is an expression, and the text behind `#>
     'UnReMix': VIEWS + 'loss = ContrastiveLoss(UnReMix(beta=2.0))\nloss.log_weights(loss.contrast(z1, z2)).exp().sum(1)[0].round()  #> tensor(14.)',
     'KeyQueue': VIEWS + 'queue = KeyQueue(size=64, dim=16)\nqueue.push(z2)\nint(queue.valid)  #> 8',
     'supervised': VIEWS + 'y = torch.arange(8) % 2\nround(NTXentLoss(pairs=supervised)(z1, z2, labels=y).item(), 2)  #> 2.89',
+    'SentenceLoss': ("table = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))  # in place of a model\n"
+        "model = lambda features: table[features['input_ids']]\n"
+        "anchors, positives = ({'input_ids': torch.tensor(ids)} for ids in ([0, 1, 2], [3, 4, 5]))\n"
+        "round(SentenceLoss(model, 'hcl(beta=.5)')([anchors, positives]).item(), 2)  #> 11.42"),
+    'JensenShannon': VIEWS + 'from unremix import ContrastiveLoss\nround(ContrastiveLoss(loss=JensenShannon(), temperature=.2)(z1, z2).item(), 2)  #> -0.01',
+    'RescaledHCL': VIEWS + 'from unremix import ContrastiveLoss\nloss = ContrastiveLoss(RescaledHCL(beta=1.0), temperature=.2)\nround(loss(z1, z2).item(), 2)  #> 3.43',
+    'local_global': ('nodes, graphs = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).split([5, 2])\n'
+        "local_global(nodes, graphs, torch.tensor([0, 0, 0, 1, 1])).positive.sum(0)  #> tensor([3, 2])"),
     'Without': VIEWS + 'ids = torch.tensor([0, 0, 1, 2, 3, 4, 5, 6])\nround(NTXentLoss()(z1, z2, sample_ids=ids).item(), 2)  #> 2.56'}
 
 
 def definitions():
-    "{name: (module, definition)} of all modules; a name that several have is the first one's, `module.name` all."
+    "{name: (module, definition)} of all modules; a name that several have is what `unremix` exports, or the first one's, `module.name` all."
     found = {}
     for path in sorted((ROOT/'unremix').glob('[a-z]*.py')):
         text = path.read_text(encoding='utf-8')
         for node in ast.parse(text).body:
             names = [node.name] if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else [t.id for t in getattr(node, 'targets', []) if isinstance(t, ast.Name)]
             for name in names:
-                found.setdefault(name, (path.stem, node, text))
+                if path.stem == TOP.get(name, path.stem): found.setdefault(name, (path.stem, node, text))
                 found[f'{path.stem}.{name}'] = path.stem, node, text
     return found
 
@@ -63,7 +76,7 @@ def comments(text, node):
         named = re.match(r'\s*(?:\*{0,2})(\w+)\s*:', code)
         if not code.strip(): above = above + [comment] if comment else []
         elif named and not code.lstrip().startswith(('def ', 'class ', 'if ', 'for ')):
-            told = ' '.join([*above, comment] if comment else above)
+            told = comment or ' '.join(above)  # one above several fields is not of the first
             if told: found.setdefault(named[1], told)
             above = []
         else: above = []
@@ -95,6 +108,9 @@ def parameters(node):
     return [(name, ast.unparse(arg.annotation) if arg.annotation else '', ast.unparse(default) if default else '') for name, arg, default in given if name != 'self']
 
 
+def is_computed(default): return 'init=False' in default
+
+
 def cell(text): return text.replace('|', r'\|').replace('<', r'\<').strip()
 
 def meaning_of(text): return cell(re.sub(r"(?<![`\w])('[\w ]+')(?![`\w])", r'`\1`', text)) # quoted values are code
@@ -105,7 +121,7 @@ def table(node, text, parents):
     rows = []
     for name, kind, default in parameters(node):
         meaning = next((found[name.lstrip('*')] for found in told if name.lstrip('*') in found), '')
-        rows.append(f'| `{name}` | `{cell(kind)}` | {f"`{cell(default)}`" if default else ""} | {meaning_of(meaning)} |')
+        rows.append(f'| `{name}` | `{cell(kind)}` | {"computed" if is_computed(default) else f"`{cell(default)}`" if default else ""} | {meaning_of(meaning)} |')
     return '| parameter | type | default | |\n|---|---|---|---|\n' + '\n'.join(rows) + '\n' if rows else ''
 
 
@@ -152,6 +168,7 @@ def entry(name, found, pages, page_name):
         keyword = {a.arg for a in init.args.kwonlyargs} if isinstance(init, ast.FunctionDef) else set()
         words, barred = [], False
         for n, _, default in listed:
+            if is_computed(default): continue
             if n.startswith('*'): barred = True
             if n in keyword and not barred: words.append('*'); barred = True
             words.append(n + (f'={default}' if default else ''))
@@ -175,8 +192,9 @@ def entry(name, found, pages, page_name):
 def rst(doc): return re.sub(r'(?<!\n)\n(?!\n)', ' ', doc).replace('<', r'\<')
 
 def top_names():
+    "{name that `unremix` itself exports: its module}."
     text = (ROOT/'unremix'/'__init__.py').read_text(encoding='utf-8')
-    return set(re.findall(r'import \w+ as (\w+)', text))
+    return {name: home for home, name in re.findall(r'from unremix\.(\w+) import \w+ as (\w+)', text)}
 
 TOP = top_names()
 

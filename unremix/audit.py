@@ -22,10 +22,10 @@ from .arguments import require
 from unremix.audit_lists import (
     Audited,
     Lists,
-    across,
     audit_lists,
     best,
     image_table,
+    in_two_parts,
     pair_table,
     save_table,
 )
@@ -108,7 +108,7 @@ def pair_grid(page: Page, audited: Audited, lists: Lists, kind: str, look: Any) 
     both = list(zip(first.a.tolist(), first.b.tolist()))
     numbers = pictures_of(page, audited, [i for pair in both for i in pair], look)
     values = list(zip(*(column.tolist() for column in columns.values())))
-    marks = across(audited, first)
+    marks = in_two_parts(audited, first)
     cards = []
     for (a, b), told, is_across in zip(both, values, marks):
         words = f'{said_of(audited, a)} | {said_of(audited, b)}'
@@ -139,7 +139,7 @@ def counts(audited: Audited, lists: Lists) -> dict[str, int]:
         'images': len(audited),
         'listed pairs that look the same': len(lists.pairs['same'][0].a),
         'copies': len(copies.a),
-        'copies across parts': sum(across(audited, copies)),
+        'copies across parts': sum(in_two_parts(audited, copies)),
         'groups of images that share an id': int((sizes > 1).sum()),
         'images in such groups': int(sizes[sizes > 1].sum()),
         'labels that most neighbours vote against': int(doubtful.sum()),
@@ -190,6 +190,8 @@ def audit(
 
     The same call embeds what a killed one has not, and writes the files anew. Raises
     `ValueError` for arguments that do not fit.
+
+    >>> audit('photos', 'runs/audit', model='runs/photos')
     """
     source, out = Path(source), Path(out)
     is_folder = source.is_dir()

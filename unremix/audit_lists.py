@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COPY', 'SURE', 'LOOKED_AT', 'Table', 'Audited', 'Lists', 'best', 'opinions_on', 'find_copies', 'audit_lists',
-           'image_table', 'pair_table', 'as_csv', 'save_table', 'across']
+           'image_table', 'pair_table', 'as_csv', 'save_table', 'in_two_parts']
 
 # %% ../nbs/library/107_audit_lists.ipynb #a8d0bcc3
 import csv
@@ -209,7 +209,7 @@ def save_table(table: Table, path: Path) -> list[Path]:  # what was written
     return [path, beside]
 
 
-def across(audited: Audited, pairs: Pairs) -> Sequence[bool]:
+def in_two_parts(audited: Audited, pairs: Pairs) -> Sequence[bool]:
     "Which pairs stand in two parts."
     parts, both = audited.parts, zip(pairs.a.tolist(), pairs.b.tolist())
     return [parts[i] != parts[j] for i, j in both]

@@ -185,6 +185,8 @@ def embed_folder(
 
     Raises `ValueError` for arguments that cannot be used, and where the file holds
     another embedding.
+
+    >>> embed_folder('runs/photos', 'photos', 'photos.npz')
     """
     out = Path(out)
     kind = out.suffix in ('.npz', '.parquet')

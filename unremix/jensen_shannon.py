@@ -31,7 +31,7 @@ class JensenShannon:
     `JensenShannon()(contrast, log_w)` gives (a) losses; T are the contrast's logits.
     Gradient flows through logits and weights. An anchor without positives or without
     negatives has loss 0 and no gradient. Sources: Nowozin et al. 2016; Sun et al. 2020
-    (InfoGraph). Debiasing: @eq-jsd-debiased, or as in the code of Robinson et al. 2021.
+    (InfoGraph); the code of Robinson et al. 2021 for `legacy_prior`.
 
     Raises `ValueError` for numbers out of range.
 

@@ -47,7 +47,7 @@ class Encoder(nn.Module):
 
     `encoder(encoder.prepare(x))` are the features (b out_dim) of bytes x (b c h h).
     Gradients flow, and `features` gives the same without. `channels` and `size` are
-    those of an input, `mean` and `std` (c 1 1) those that @eq-prepare subtracts and
+    those of an input, `mean` and `std` (c 1 1) those that it subtracts and
     divides by, `out_dim` is the number of features.
     """
 
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         return with_channels(pixels.permute(2, 0, 1)[None], self.channels)[0]
 
     def preparation(self) -> dict[str, Any]:
-        "The numbers that @eq-prepare takes."
+        "Channels, size, mean and standard deviation, as `data.json` has them."
         mean, std = (x.flatten().tolist() for x in (self.mean, self.std))
         return {
             'channels': self.channels,

@@ -61,7 +61,10 @@ def read_once(key: tuple[object, ...], read: Callable[[], Read]) -> Read:
 class ImageFiles(Dataset[tuple[Tensor, int]]):
     """Images that are decoded when asked for.
 
-    For folders larger than memory, with PyTorch's `DataLoader`.
+    For folders larger than memory, with PyTorch's `DataLoader`. Raises `ValueError` for
+    a folder without images.
+
+    >>> DataLoader(ImageFiles('train', 'photos'), batch_size=64)
     """
 
     def __init__(

@@ -118,7 +118,8 @@ class SentenceLoss(nn.Module):
         temperature: float | nn.Module = 0.05,  # > 0; one over the scale
         tau_plus: float | None = None,  # in [0, 1): class prior; None: the strategy's
         both_directions: bool = False,  # documents are anchors too
-        mini_batch_size: int | None = None,  # texts whose activations are kept, ≥ 1
+        # texts whose activations are kept, ≥ 1; with one process
+        mini_batch_size: int | None = None,
         chunk_size: int | None = None,  # anchors at a time; None: all
         labels_are_ids: bool = False,  # texts with one label are no negatives
         gather_distributed: bool = False,  # documents of all processes

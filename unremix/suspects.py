@@ -88,7 +88,7 @@ def by_cosine(near: Neighbours, pairs: Pairs) -> Tensor:  # (m)
 
 
 def by_csls(near: Neighbours, pairs: Pairs) -> Tensor:  # (m)
-    "@eq-csls."
+    "Twice the cosine, less both images' mean cosine with their neighbours."
     around = near.cosine[:, :LOCAL].mean(1)
     return 2 * pairs.cosine - around[pairs.a] - around[pairs.b]
 
@@ -110,7 +110,7 @@ def answers(near: Neighbours, temperature: float = 0.1) -> sparse.csr_matrix:
 
 
 def by_overlap(near: Neighbours, pairs: Pairs) -> Tensor:  # (m) in [0, 1]
-    "@eq-audit-overlap at temperature .1."
+    "Cosine of the answers over the nearest images, at temperature .1."
     p = answers(near)
     found = [torch.empty(0)]
     for a, b in zip(pairs.a.split(50_000), pairs.b.split(50_000)):
