@@ -56,6 +56,9 @@ class Offset(Protocol):
     @property
     def bound(self) -> float: ...  # the largest absolute value
 
+    @property
+    def is_cheap(self) -> bool: ...  # rather computed twice than kept
+
     def __call__(self, anchors: slice, candidates: slice) -> Tensor: ...  # (s v·t)
 
     def turned(self, candidates: slice, anchors: slice) -> Tensor: ...  # (v·t s)
@@ -68,6 +71,11 @@ class Tilt(NamedTuple):
     slope: float = 0.0  # β ≥ 0
     constant: bool = False  # no gradient flows through it
     offset: Offset | None = None
+
+    @property
+    def is_cheap(self) -> bool:
+        "Is the offset rather computed twice than kept?"
+        return self.offset is not None and self.offset.is_cheap
 
 # %% ../nbs/library/20_hard_negatives.ipynb #3a1c7f02
 @strategy('simclr', weight='1', source='Chen et al. 2020', tau_plus=None)

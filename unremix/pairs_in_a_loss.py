@@ -44,7 +44,7 @@ def tile_from(p: Pairs, tensors: Iterator[Tensor]) -> Tile:
     factors = []
     for tilt in p.tilts:
         both = e if tilt.slope == 1 else next(tensors) if tilt.slope else None
-        if tilt.offset is None:
+        if tilt.offset is None or tilt.offset.is_cheap:
             factors.append(Factors(both, None, None))
         else:
             factors.append(Factors(both, next(tensors), next(tensors)))

@@ -21,7 +21,7 @@ from .embeddings import Embeddings, full_precision
 from .hard_negatives import Tilt
 from .knobs import Knobs
 from .normalizers import NORMALIZERS, similarity_score, standard_score
-from .offsets import Scores, SumOf, product_scores
+from .offsets import Standard, SumOf, product_scores
 from .pools import linear_pool, log_pool
 from .pseudo_task import Centred, centred
 from .registry import strategy
@@ -94,7 +94,7 @@ def in_tiles(
     return log_w
 
 # %% ../nbs/library/29_unremix.ipynb #7c2918e4
-def score_of_uncertainty(knobs: Knobs, e: Embeddings, known: Known) -> Scores | None:
+def score_of_uncertainty(knobs: Knobs, e: Embeddings, known: Known) -> Standard | None:
     "None if each anchor has an uncertainty of its own."
     kind = UNCERTAINTIES[knobs.uncertainty]
     if kind.per_anchor is not for_all:
@@ -108,7 +108,7 @@ def score_of_uncertainty(knobs: Knobs, e: Embeddings, known: Known) -> Scores | 
 NOISE = Indicator._field_defaults['floor']  # of a distance
 
 
-def score_of_distance(knobs: Knobs, e: Embeddings, known: Known) -> Scores | None:
+def score_of_distance(knobs: Knobs, e: Embeddings, known: Known) -> Standard | None:
     if knobs.distance != 'cosine':
         return None
     product = as_product(known.distance, e.batch)
@@ -135,7 +135,7 @@ def tilts_of_mixture(
     return (similarity, *others) if knobs.mix[1] else tuple(others)
 
 
-def added(offsets: list[Scores]) -> Scores | SumOf | None:
+def added(offsets: list[Standard]) -> Standard | SumOf | None:
     if len(offsets) == 2:
         return SumOf(*offsets)
     return offsets[0] if offsets else None

@@ -228,9 +228,19 @@ MUTANTS = (
             'the logarithmic pool adds both opinions',
         ),
         (
-            'return Scores(anchors.to(dtype), by_view, kappa * CLIP)',
-            'return Scores(anchors.to(dtype), by_view, CLIP)',
+            'bound = kappa * CLIP',
+            'bound = CLIP',
             'scores are clipped before κ multiplies them',
+        ),
+        (
+            'line = torch.addcmul(self.shifts[anchors], self',
+            'line = torch.addcmul(-self.shifts[anchors], self',
+            'a line begins at the mean of the negatives',
+        ),
+        (
+            'torch.addcmul(self.shifts[anchors].T, self.slopes[anchors].T, asked)',
+            'torch.addcmul(self.shifts[anchors].T, asked, asked)',
+            'the columns ask in their own unit',
         ),
     )
     + of(
