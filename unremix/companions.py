@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SQUARES', 'check_views', 'check_hidden', 'check_negatives', 'check_companions', 'squared_length', 'with_extras',
-           'reads_of', 'with_true_labels', 'with_squares', 'batch_of']
+           'reads_of', 'with_true_labels', 'with_squares', 'of_images', 'of_others', 'batch_of']
 
 # %% ../nbs/library/35_companions.ipynb #9926f385
 from collections.abc import Iterable
@@ -132,6 +132,15 @@ def with_squares(e: Embeddings, hidden: tuple[Tensor, ...]) -> Embeddings:
     return replace(e, extra=e.extra | {'square': torch.cat(squares)})
 
 
+# apart: older compilers refuse a function with annotations inside of another
+def of_images(ids: Tensor | None, b: int) -> Tensor | None:
+    return None if ids is None else ids[:b]
+
+
+def of_others(ids: Tensor | None, b: int) -> Tensor | int:
+    return -1 if ids is None or ids.shape[0] == b else ids[b:]
+
+
 def batch_of(
     z: tuple[Tensor, ...],
     hidden: tuple[Tensor, ...] | None,
@@ -145,14 +154,9 @@ def batch_of(
     b = z[0].shape[0]
     copies_hidden = reads is None or 'hidden' in reads
 
-    def of_images(ids: Tensor | None) -> Tensor | None:
-        return None if ids is None else ids[:b]
-
-    def of_others(ids: Tensor | None) -> Tensor | int:
-        return -1 if ids is None or ids.shape[0] == b else ids[b:]
-
     hiddens = None if hidden is None or not copies_hidden else list(hidden)
-    batch = from_views(list(z), hiddens, of_images(labels), of_images(sample_ids))
+    label, copy = of_images(labels, b), of_images(sample_ids, b)
+    batch = from_views(list(z), hiddens, label, copy)
     if hidden is not None and hiddens is None:
         check_hidden(z, hidden)
         if 'square' in (reads or ()):
@@ -161,10 +165,10 @@ def batch_of(
         batch = with_true_labels(batch, true_labels[:b].repeat(len(z)))
     if negatives is None:
         return batch
-    label, copy = of_others(labels), of_others(sample_ids)
-    further = embed(negatives, label=label, copy=copy)
+    label_of, copy_of = of_others(labels, b), of_others(sample_ids, b)
+    further = embed(negatives, label=label_of, copy=copy_of)
     if true_labels is not None:
-        known = of_others(true_labels)
+        known = of_others(true_labels, b)
         if isinstance(known, int):
             known = torch.full_like(further.label, known)
         further = with_true_labels(further, known)

@@ -120,7 +120,7 @@ class ContrastiveLoss(nn.Module):
     ) -> Comparison:
         "Who is compared with whom: of this process or of all, in the batch or beyond."
         z = (z1, z2, *more_views) if queue is None else (z1, z2.detach())
-        parts = [self.weights, *filter(None, [self.synthesis])]
+        parts = [x for x in (self.weights, self.synthesis) if x is not None]
         asked = extras_of(parts, self.pairs, true_labels is not None)
         e = batch_of(z, hidden, negatives, labels, sample_ids, true_labels, asked)
         alike = {
