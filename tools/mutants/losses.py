@@ -142,13 +142,13 @@ COMPANIONS = (
         'companions.py',
         SEEN,
         (
-            'of_images(labels), of_images(sample_ids))',
-            'of_images(sample_ids), of_images(labels))',
+            'label, copy = of_images(labels, b), of_images(sample_ids, b)',
+            'label, copy = of_images(sample_ids, b), of_images(labels, b)',
             'images of one class would be taken for copies',
         ),
         (
-            'label, copy = of_others(labels), of_others(sample_ids)',
-            'label, copy = of_others(sample_ids), of_others(labels)',
+            'label_of, copy_of = of_others(labels, b), of_others(sample_ids, b)',
+            'label_of, copy_of = of_others(sample_ids, b), of_others(labels, b)',
             'further negatives of one class would be taken for copies',
         ),
         (
