@@ -21,15 +21,10 @@ from unremix.queue import KeyQueue
 from unremix.rules import across, supervised
 from unremix.synthesis import MoCHi
 
-# They cannot call an object that was made on the way: 82 of these tests fail there.
-release = tuple(int(x) for x in torch.__version__.split('.')[:2])
-pytestmark = pytest.mark.skipif(
-    release < (2, 10), reason='the compilers of PyTorch 2.8 and 2.9 refuse the losses'
-)
-
 (z1, z2), hidden = views(dtype=torch.float32)
 z3, h3 = third_view(dtype=torch.float32)
 y, ids = torch.tensor([0, 0, 1, 1, 2, 3]), torch.tensor([0, 1, 2, 0, 1, 3])
+RELEASE = tuple(int(x) for x in torch.__version__.split('.')[:2])
 MAKES = dict(
     ntxent=NTXentLoss, debiased=DebiasedNTXentLoss, hcl=HCLLoss, unremix=UnReMixLoss
 )
@@ -242,6 +237,8 @@ def test_exports_with_companions_of_any_length(strict):
 @pytest.mark.parametrize('kind', ('ntxent', 'unremix'))
 def test_exports_three_views_with_several_positives(kind, strict):
     "And with a temperature that learns, which is a parameter of the program."
+    if not strict and RELEASE < (2, 9):
+        pytest.skip('the non-strict export of PyTorch 2.8 loses the value that is returned')
     loss = MAKES[kind](LearnedTemperature(0.2), pairs=supervised)
     rows = {0: BATCH}
     shapes = dict(z1=rows, z2=rows, more_views=(rows,), labels=rows)

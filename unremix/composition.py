@@ -56,7 +56,7 @@ class Composed:
         found = {name: prepared_by(x, comparison) for name, x in parts.items()}
         return replace(self, prepared=found)
 
-    def __call__(self, c: Contrast) -> tuple[Tensor, Contrast, Tensor]:
+    def losses(self, c: Contrast) -> tuple[Tensor, Contrast, Tensor]:
         "(a) losses, with the contrast and the log weights that gave them."
         if self.synthesis is not None:
             c = self.synthesis(with_prepared(c, self.prepared.get('synthesis')))
@@ -102,7 +102,7 @@ def uncompiled(f: Callable[..., Any]) -> Callable[..., Any]:
 # %% ../nbs/library/37_composition.ipynb #67de6083
 def losses_alone(method: Composed) -> LossesOf:
     def losses_of(c: Contrast) -> Tensor:
-        losses, _, _ = method(c)
+        losses, _, _ = method.losses(c)
         return losses
 
     return losses_of
@@ -112,7 +112,7 @@ def noting_statistics(method: Composed, seen: list[dict[str, Mean]]) -> LossesOf
     "The same, and the statistics of these anchors are added to `seen`."
 
     def losses_of(c: Contrast) -> Tensor:
-        losses, c, log_w = method(c)
+        losses, c, log_w = method.losses(c)
         seen.append(statistics(c, log_w, method.loss))
         return losses
 

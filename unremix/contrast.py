@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .arguments import as_number, is_number, require
 from .embeddings import Embeddings, full_precision
-from .rules import Roles, Rule, as_roles, check_roles, views, with_fields
+from .rules import Roles, Rule, check_roles, roles_by, views, with_fields
 from .tiles import count
 
 # %% ../nbs/library/12_contrast.ipynb #3e235620
@@ -74,7 +74,7 @@ def compare(
         positive_number = is_number(temperature) and temperature > 0
         require(positive_number, 'temperature', 'a number > 0', temperature)
         temperature = as_number(temperature)
-    roles = as_roles(rule(anchors, candidates))
+    roles = roles_by(rule, anchors, candidates)
     shape = anchors.z.shape[0], candidates.z.shape[0]
     check_roles(roles, shape)
     if logits is None:

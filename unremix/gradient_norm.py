@@ -20,7 +20,7 @@ from .embeddings import Embeddings, Index, places, views_of_batch
 from .hard_negatives import log_share
 from .pseudo_task import PSEUDO_LABELS, PseudoTask, centred, in_batch
 from .pseudo_task import per_candidate, pseudo_logits, pseudo_task, row_ranges
-from .rules import Rule, as_roles, views
+from .rules import Rule, roles_by, views
 from .tiles import SPREAD, side_of_tile, slices
 
 # %% ../nbs/library/22_gradient_norm.ipynb #0a415a63
@@ -216,6 +216,6 @@ def candidate_gradient(
     for rows in row_ranges(candidates, 0, anchors.z.shape[0]):
         some = anchors[rows]
         logits = torch.addmm(-o, c[places(some, candidates)], c.T) / temperature
-        p = negative_shares(logits, *as_roles(rule(some, candidates)))
+        p = negative_shares(logits, *roles_by(rule, some, candidates))
         total.addmm_(p.T, some.z)
     return torch.linalg.vector_norm(total, dim=1)

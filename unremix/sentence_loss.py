@@ -23,14 +23,14 @@ from .gradient_cache import Features, MicroBatches, rows_of
 from .hard_negatives import uniform
 from .info_nce import InfoNCE
 from .registry import STRATEGIES, Strategy, check_knob, find, from_text
-from .rules import Roles, Rule, as_roles, views
+from .rules import Around, Roles, Rule, roles_by, views
 
 # %% ../nbs/library/92_sentence_loss.ipynb #e02f2928
 QUERY = 0  # view of the anchors
 
 
 @dataclass(frozen=True)
-class QueryDocument:
+class QueryDocument(Around):
     "A rule, but queries meet documents only, and documents meet queries only."
 
     rule: Rule = views
@@ -39,8 +39,8 @@ class QueryDocument:
     def reads(self) -> tuple[str, ...]:
         return tuple(getattr(self.rule, 'reads', ()))
 
-    def __call__(self, anchors: Embeddings, candidates: Embeddings) -> Roles:
-        roles = as_roles(self.rule(anchors, candidates))
+    def roles(self, anchors: Embeddings, candidates: Embeddings) -> Roles:
+        roles = roles_by(self.rule, anchors, candidates)
         asks, asked = anchors.view == QUERY, candidates.view == QUERY
         meet = asks[:, None] != asked
         return Roles(roles.positive & meet, roles.negative & meet)

@@ -178,18 +178,18 @@ RULES = (
             'without a label an anchor would lose its own other view',
         ),
         (
-            'return fewer_negatives(self.rule(anchors, candidates), ~shared)',
-            'return as_roles(self.rule(anchors, candidates))',
+            'return fewer_negatives(roles_by(self.rule, anchors, candidates), ~shared)',
+            'return roles_by(self.rule, anchors, candidates)',
             'a copy of the anchor would stay its negative',
         ),
         (
-            'return fewer_negatives(self.rule(anchors, candidates), outside)',
-            'return as_roles(self.rule(anchors, candidates))',
+            'return fewer_negatives(roles_by(self.rule, anchors, candidates), outside)',
+            'return roles_by(self.rule, anchors, candidates)',
             'with a queue, the batch would count as well',
         ),
         (
-            'roles = fewer_negatives(self.rule(anchors, candidates), filled)',
-            'roles = as_roles(self.rule(anchors, candidates))',
+            'roles = fewer_negatives(roles_by(self.rule, anchors, candidates), filled)',
+            'roles = roles_by(self.rule, anchors, candidates)',
             'empty slots of a queue would be negatives',
         ),
         (
