@@ -74,7 +74,7 @@ def test_what_does_not_speak_of_waiting_does_not_count():
 
 
 def test_threads_try_for_a_moment_before_they_sleep():
-    "Woken for each short operation, a loss took up to half as long again on a quiet machine."
+    "Woken for each short operation, a loss took up to 1.6 times as long on a quiet machine."
     from unremix.machine import wait_passively
     environ = {}
     wait_passively(environ)

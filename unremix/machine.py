@@ -22,7 +22,7 @@ from typing import Any
 
 # %% ../nbs/library/55_machine.ipynb #4d846d15
 ABOUT_WAITING = 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME', 'KMP_LIBRARY'
-TRIES = '3000'  # of a thread before it sleeps: some dozen microseconds
+TRIES = '3000'  # of a thread before it sleeps; OpenMP's own number is 300,000
 
 
 def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
