@@ -353,7 +353,7 @@ CASES = {
     ),
     'encoder': (
         lambda: make_encoder('vit'),
-        "encoder must be one of ['small', 'resnet18', 'resnet50'], got 'vit'",
+        "encoder must be one of ['small', 'resnet18', 'resnet50', 'timm:NAME'], got 'vit'",
     ),
     'image_size encoder': (
         lambda: make_encoder(image_size=4),

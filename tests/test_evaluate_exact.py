@@ -144,7 +144,7 @@ def test_probe_is_fitted_on_all_with_the_chosen_strength(monkeypatch):
         def fit(self, x, y): fitted.append((self.C, len(x))); return self
         def score(self, x, y): return self.C
         def predict(self, x): return torch.zeros(len(x)).numpy()
-    monkeypatch.setattr(features, 'LogisticRegression', Probe)
+    monkeypatch.setattr('sklearn.linear_model.LogisticRegression', Probe)
     linear_probe(torch.randn(50, 3), torch.arange(50) % 5, torch.randn(4, 3), penalties=(.1, .3))
     assert fitted == [(.1, 20), (.3, 20), (.3, 50)]
     fitted.clear()

@@ -3,8 +3,9 @@
 Each check takes the project's folder and returns its complaints, an empty list when there are none,
 so that tests can ask it about a project that is broken on purpose.
 """
-import os, re, shutil, subprocess, sys
+import json, os, re, select, shutil, signal, subprocess, sys
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 
 from execnb.nbio import nb2str, read_nb
@@ -51,17 +52,33 @@ def difference(cell, old, new):
     text = lambda outputs: ' | '.join(f'{k}: {v.strip()[:300]}' for o in outputs for k, v in shown(o)) or 'nothing'
     return f"stale output of cell {cell.id}\n{cell.source[:200]}\n  committed: {text(old)}\n  fresh:     {text(new)}"
 
+@cache
+def page_server():
+    "One process that has loaded what pages import, and forks for each of them; it ends with this process."
+    env = {'OMP_NUM_THREADS': '2', 'IN_TEST': '1', **os.environ}
+    return subprocess.Popen([sys.executable, RUNNER, '--serve'], env=env, text=True, start_new_session=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+def exit_status(root, path, out, log, timeout):
+    "Of the notebook, executed into the folder `out`; `TimeoutExpired` if it takes longer, and then it is stopped."
+    server = page_server()
+    server.stdin.write(json.dumps([str(x) for x in (root, Path(path).absolute(), out, log)]) + '\n')
+    server.stdin.flush()
+    if select.select([server.stdout], [], [], timeout)[0]: return int(server.stdout.readline())
+    os.killpg(server.pid, signal.SIGKILL)
+    page_server.cache_clear()
+    raise subprocess.TimeoutExpired(str(path), timeout)
+
 def check_fresh(
     root,       # the project's folder
     path,       # one notebook
     out,        # folder for the executed copy
     timeout=900 # seconds; a tutorial that trains takes two minutes where nothing else runs
 ):            # complaints
-    "Execute a copy in a fresh process and compare its outputs with the committed ones, cells marked `nondet` excepted."
-    env = {'OMP_NUM_THREADS': '2', 'IN_TEST': '1', **os.environ}
-    done = subprocess.run([sys.executable, RUNNER, '--to', out, path], cwd=root, env=env, timeout=timeout,
-                          capture_output=True, text=True)
-    if done.returncode: return [f'{Path(path).name} does not run\n{done.stderr[-4000:]}']
+    "Execute a copy in a process of its own and compare its outputs with the committed ones, cells marked `nondet` excepted."
+    log = Path(out)/'printed.txt'
+    if exit_status(root, path, out, log, timeout):
+        return [f'{Path(path).name} does not run\n{log.read_text(errors="replace")[-4000:]}']
     pairs = [(a, b) for a, b in zip(read_nb(path).cells, read_nb(Path(out)/Path(path).name).cells)
              if a.cell_type == 'code' and 'nondet' not in directives(a)]
     return [difference(a, a.outputs, b.outputs) for a, b in pairs if not same_outputs(a.outputs, b.outputs)]

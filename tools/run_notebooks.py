@@ -4,10 +4,11 @@
     python tools/run_notebooks.py nbs/03_*.ipynb         only these
     python tools/run_notebooks.py --flags slow NB        with the cells marked `#| slow`
     python tools/run_notebooks.py --to DIR NB            leave NB alone, write the executed copy into DIR
+    python tools/run_notebooks.py --serve                run what stdin asks for, see `serve`
 
 Cells are skipped by the rules of `nbdev_test`: `#| eval: false`, the `tst_flags` of settings.ini, `skip_exec: true`.
 """
-import argparse, os, subprocess, sys, time
+import argparse, atexit, importlib, json, os, subprocess, sys, time, traceback
 from pathlib import Path
 
 from execnb.nbio import read_nb, write_nb
@@ -86,13 +87,45 @@ def run_each(paths, options):
     failed = [p for p in paths if subprocess.run([sys.executable, __file__, *options, str(p)]).returncode]
     if failed: sys.exit('failed: ' + ', '.join(str(p) for p in failed))
 
+# What most pages import, which takes longer than most pages take. None of it starts a thread of OpenMP.
+COMMON = ('torch', 'torchvision', 'matplotlib.pyplot', 'seaborn', 'pandas', 'scipy.stats', 'sklearn.linear_model',
+          'sklearn.model_selection', 'kornia.augmentation', 'lightning_fabric', 'nbdev', 'fastcore.test', 'IPython.display')
+
+def serve():
+    """Run pages that are asked for, each in a fork of this process: as fresh as a new process, without the imports.
+
+    A line of stdin is a page in JSON: the project's folder, the notebook, the folder for the copy, the file for what the
+    page prints. The answer is the exit status.
+    """
+    for name in COMMON: importlib.import_module(name)
+    while line := sys.stdin.readline():
+        root, path, to, log = json.loads(line)
+        if pid := os.fork():
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            continue
+        printed = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.chdir(root)
+        for there, here in ((nothing, 0), (printed, 1), (printed, 2)): os.dup2(there, here)
+        status = 1
+        try:
+            write_nb(run(path), Path(to)/Path(path).name)
+            status = 0
+        except SystemExit as e: print(e, file=sys.stderr)
+        except BaseException: traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)  # to take all modules apart takes longer than a short page
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('notebooks', nargs='*', type=Path)
     parser.add_argument('--flags', default='', help='run the cells marked so, e.g. "slow"')
     parser.add_argument('--to', type=Path, help='folder for the executed copy')
+    parser.add_argument('--serve', action='store_true', help='run what stdin asks for')
     args = parser.parse_args()
     wait_passively()  # before a page loads PyTorch
+    if args.serve: return serve()
     paths = args.notebooks or notebooks(Path(__file__).resolve().parents[1])
     if len(paths) != 1:
         return run_each(paths, [f'--flags={args.flags}'] + ([f'--to={args.to}'] if args.to else []))

@@ -26,6 +26,7 @@ from unremix.config_groups import (
     values_of,
 )
 from .contrastive_loss import ContrastiveLoss
+from .encoders import check_network
 from .info_nce import InfoNCE
 from .registry import PLACES, Strategy, find, from_text
 from .tasks import check_task, find_task
@@ -148,6 +149,7 @@ def check_together(cfg: TrainConfig) -> None:
             'since BatchNorm needs two'
         )
         require(views % micro != 1, 'micro_batch', what, micro)
+    check_network(cfg.model.encoder, cfg.model.start_from == 'published')
     named = cfg.data.dataset == 'imagefolder'
     what = f'None with {cfg.data.dataset}, whose images have no names'
     require(named or not cfg.data.sample_ids, 'sample_ids', what, cfg.data.sample_ids)

@@ -61,7 +61,10 @@ class DataConfig:
 class ModelConfig:
     "The encoder and its projection head."
 
-    encoder: str = 'small'  # small, resnet18 or resnet50
+    encoder: str = 'small'  # small, resnet18, resnet50, or timm:NAME
+    # run folder or file of weights that the encoder begins with; published = those of
+    # torchvision or timm; None = a fresh one
+    start_from: str | None = None
     head_hidden: int = 512  # width of the projection head's hidden layer, 1 or more
     head_out: int = 128  # dimensions of the embedding z, 2 or more
 
@@ -88,9 +91,7 @@ class LossConfig:
     # several processes: negatives of all of them
     gather_distributed: bool = True
 
-    limits: ClassVar[dict[str, Limit]] = {
-        'chunk_size': at_least(1),
-    }
+    limits: ClassVar[dict[str, Limit]] = {'chunk_size': at_least(1)}
 
     def __post_init__(self) -> None:
         check_fields(self)

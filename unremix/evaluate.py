@@ -225,7 +225,7 @@ def load_run(out: Path) -> Run:
     accelerator = available(config.get('accelerator'))
     here = {'devices': 1, 'num_nodes': 1, 'accelerator': accelerator}
     run = set_up(TrainConfig.of(config | here))
-    check_data(out, look(run.cfg))
+    check_data(out, look(run.cfg.but({'start_from': None})))
     state = restore(run, out / 'checkpoint.pt')
     epochs = run.cfg.optim.epochs
     at_end = state['epoch'] == epochs

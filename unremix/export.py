@@ -21,6 +21,7 @@ import tyro
 from torch import Tensor, nn
 
 from .arguments import is_one_of, require
+from .encoders import make_encoder
 from .kept_encoder import Encoder, load_encoder, of_safetensors
 from .parsing import parse
 
@@ -99,7 +100,6 @@ def write_onnx(encoder: Encoder, path: Path) -> None:
         import onnxscript as onnxscript
     except ImportError as e:
         raise needs('onnxscript') from e
-    free = {'images': {0: torch.export.Dim('batch')}}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.onnx.export(
@@ -108,7 +108,7 @@ def write_onnx(encoder: Encoder, path: Path) -> None:
             path,
             input_names=['images'],
             output_names=['features'],
-            dynamic_shapes=free,
+            dynamic_shapes={'images': {0: torch.export.Dim('batch')}},
             external_data=False,
             dynamo=True,
         )
@@ -144,8 +144,8 @@ def read_torchscript(encoder: Encoder, path: Path) -> Features:
 
 # %% ../nbs/library/101_export.ipynb #554ed326
 def write_timm(encoder: Encoder, path: Path) -> None:
-    "Weights under timm's names, which for a ResNet are torchvision's."
-    of_timm = encoder.name.startswith('resnet')
+    "Weights under timm's names, which for our ResNets are torchvision's."
+    of_timm = encoder.name.startswith(('resnet', 'timm:'))
     allowed = f'another format with {encoder.name}, which is no model of timm'
     require(of_timm, 'to', allowed, 'timm')
     write_safetensors(encoder, path)
@@ -168,8 +168,10 @@ def read_timm(encoder: Encoder, path: Path) -> Features:
         from safetensors.torch import load_file
     except ImportError as e:
         raise needs('timm') from e
-    asked = {'num_classes': 0, 'in_chans': encoder.channels}
-    model = fit_stem(timm.create_model(encoder.name, **asked), encoder)
+    model: Any = make_encoder(encoder.name, encoder.channels, encoder.size)
+    if encoder.name.startswith('resnet'):
+        asked = {'num_classes': 0, 'in_chans': encoder.channels}
+        model = fit_stem(timm.create_model(encoder.name, **asked), encoder)
     model.load_state_dict(load_file(path))
     whole = FromBytes(encoder)
     whole.net = model

@@ -14,9 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from .arguments import is_number, require
@@ -51,6 +48,10 @@ def linear_probe(
     C is chosen on a fifth of them, fitted on two fifths. It is the first where these
     cannot hold every class.
     """
+    # not at the top, since loading it takes seconds
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     train, test = standardize(h_train, h_test)
     x = train.cpu().numpy()
     y = y_train.cpu().numpy()
@@ -90,6 +91,8 @@ def choose_penalty(
 
     It is fitted on two fifths. Of equals, the first.
     """
+    from sklearn.model_selection import train_test_split
+
     fit_x, held_x, fit_y, held_y = train_test_split(
         x, y, train_size=0.4, test_size=0.2, stratify=y, random_state=0
     )

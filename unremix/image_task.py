@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .augmentation import Augment
 from .config_groups import DataConfig
 from .data import DATASETS, ids_by_name, load_dataset, resize
-from .encoders import ENCODERS, make_encoder
+from .encoders import ENCODERS, TIMM, make_encoder
 from .image_sets import Images
 from .tasks import Features, Task, Views, but
 
@@ -78,7 +78,7 @@ TASK = Task(
     name='image',
     units='images',
     datasets=DATASETS,
-    encoders=ENCODERS,
+    encoders=(*ENCODERS, TIMM),
     load=load_images,
     views=views_of_images,
     make_encoder=encoder_of_images,

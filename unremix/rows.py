@@ -20,7 +20,7 @@ from .compare_config import CompareConfig
 from .config import TrainConfig
 from .evaluate import QUALITY, score, scores_of, test_samples
 from .run_folder import split_samples, why_not
-from .run_parts import set_up
+from .run_parts import set_up, start_model
 from .significance import Row, judged, paired_difference
 from .tasks import find_task
 
@@ -47,7 +47,9 @@ def baseline_scores(cfg: TrainConfig) -> Result:
 
 def untrained_scores(cfg: TrainConfig) -> Result:
     "Scores of the encoder as it is before the first step."
-    return {'scores': score(set_up(cfg))}
+    run = set_up(cfg)
+    start_model(run)
+    return {'scores': score(run)}
 
 # %% ../nbs/library/75_rows.ipynb #7a110002
 def rows_left_out(cfg: CompareConfig) -> dict[str, str]:  # row: why

@@ -22,6 +22,7 @@ from .data import describe, hold_out, why_unscored
 from .image_parts import tell
 from .image_sets import rank_in_class
 from .safe_files import HELD, read_json, write_atomic, write_json
+from .starting_weights import fingerprint_of_start
 from .tasks import Samples, choose, find_task
 
 # %% ../nbs/library/64_run_folder.ipynb #6e620790
@@ -164,6 +165,7 @@ def why_not(strategy: str, samples: Samples, units: str = 'images') -> str | Non
 def look(cfg: TrainConfig) -> dict[str, Any]:  # what data.json of a run folder holds
     "Load both parts and say what they hold; `ValueError` if the run cannot use them."
     units = find_task(cfg.data.modality).units
+    start = fingerprint_of_start(cfg.model.start_from)
     samples, test = split_samples(cfg)[0], scored_samples(cfg)
     why = why_not(cfg.strategy, samples, units)
     allowed = f'one that needs no labels, since {why}'
@@ -172,14 +174,14 @@ def look(cfg: TrainConfig) -> dict[str, Any]:  # what data.json of a run folder 
     if unscored:
         tell(f'{unscored}: accuracies and false negatives are left out')
     parts = {'train': describe(samples, units), 'test': describe(test, units)}
-    return parts | {'unscored': unscored}
+    return parts | {'unscored': unscored} | ({'start': start} if start else {})
 
 
 def in_result(looked: dict[str, Any]) -> dict[str, Any]:
-    "What a result says about its images."
+    "What a result says about its images, and the weights that it started from."
     prints = [looked[part]['fingerprint'] for part in ('train', 'test')]
-    unscored = looked['unscored']
-    return {'data': ''.join(prints)} | ({'unscored': unscored} if unscored else {})
+    more = {name: looked.get(name) for name in ('unscored', 'start')}
+    return {'data': ''.join(prints)} | {name: x for name, x in more.items() if x}
 
 # %% ../nbs/library/64_run_folder.ipynb #7a10e001
 def counts(part: dict[str, Any]) -> dict[str, int]:
@@ -208,12 +210,18 @@ def check_data(
     out: Path,
     looked: dict[str, Any],  # what `look` found
 ) -> None:
-    """Refuse other images than those that a run folder was made with.
+    """Refuse other images, or weights to start from, than those of a run folder.
 
     There is nothing to check where a folder says nothing about them.
     """
     path = Path(out) / 'data.json'
     then = read_json(path) if path.exists() else {}
+    was, now = then.get('start'), looked.get('start')
+    if now and was and now != was:
+        raise ValueError(
+            f'out={str(out)!r} was made with other weights under start_from: '
+            'bring those back or give another folder'
+        )
     known = [part for part in ('train', 'test') if part in then]
     changes = [what_changed(part, then[part], looked[part]) for part in known]
     told = [change for change in changes if change]

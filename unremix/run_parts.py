@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['Run', 'Classifier', 'make_model', 'make_criterion', 'sampler_of', 'require_device', 'resolve', 'start_fabric',
-           'set_up', 'embeddings_of']
+           'set_up', 'start_model', 'embeddings_of']
 
 # %% ../nbs/library/66_run_parts.ipynb #a95f0abc
 import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .arguments import require
@@ -27,7 +26,11 @@ from .gradient_cache import warn_of_batchnorm
 from .queue import KeyQueue
 from .registry import find
 from .run_folder import recorded, split_samples
+from .starting_weights import start_encoder
 from .tasks import Samples, Task, Views, find_task, in_parts, on_device
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 # %% ../nbs/library/66_run_parts.ipynb #fb73b697
 @dataclass
@@ -38,7 +41,7 @@ class Run:
     task: Task  # of images, unless another was asked for
     samples: Samples  # on the device
     views: Views  # inputs of samples -> both views, first before second
-    fabric: Fabric
+    fabric: 'Fabric'
     model: nn.Module  # view -> (z_raw (b d), hidden (b f))
     optimizer: torch.optim.Optimizer
     criterion: nn.Module
@@ -141,8 +144,11 @@ def resolve(
     return cfg.but({'precision': auto_precision(device)})
 
 # %% ../nbs/library/66_run_parts.ipynb #301221f6
-def start_fabric(cfg: TrainConfig) -> Fabric:
+def start_fabric(cfg: TrainConfig) -> 'Fabric':
     "Fabric on the devices of the run; `ValueError` for another number of processes."
+    # not at the top: where torchmetrics is installed, this loads it, for seconds
+    from lightning_fabric import Fabric
+
     asked = cfg.run
     fabric = Fabric(
         accelerator=asked.accelerator,
@@ -201,6 +207,21 @@ def set_up(cfg: TrainConfig) -> Run:
         follower=follower,
         sampler=sampler_of(cfg, n_samples),
     )
+
+
+def start_model(run: Run) -> None:
+    """Give the encoder the weights that the run starts from, if it names any.
+
+    The slow encoder of a queue gets them too. `ValueError` if they do not fit.
+    """
+    asked = run.cfg.model
+    if asked.start_from is None:
+        return
+    model: Any = run.model.module  # what Fabric has wrapped
+    shape = tuple(getattr(run.samples.x, 'shape', ()))
+    start_encoder(model.encoder, asked.start_from, asked.encoder, shape)
+    if run.follower:
+        run.follower.load_state_dict(model.state_dict())
 
 
 @torch.no_grad()

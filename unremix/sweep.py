@@ -81,8 +81,8 @@ IMAGES = 'modality', 'dataset', 'data_root', 'limit', 'validation', 'image_size'
 
 
 def images_of(cfg: TrainConfig) -> tuple[Any, ...]:
-    "Which images a run sees."
-    return tuple(getattr(cfg.data, name) for name in IMAGES)
+    "Which images a run sees, and which weights it starts from."
+    return (*(getattr(cfg.data, name) for name in IMAGES), cfg.model.start_from)
 
 
 def rehearse_cells(

@@ -34,7 +34,7 @@ from unremix.run_folder import (
     in_result,
     look,
 )
-from .run_parts import Run, require_device, resolve, set_up
+from .run_parts import Run, require_device, resolve, set_up, start_model
 from .safe_files import hold_folder, plain, require_free, write_json
 from .steps import Log, epoch_steps
 
@@ -200,6 +200,8 @@ def train_in(
         torch.cuda.reset_peak_memory_stats(run.fabric.device)
     state = restore(run, out / 'checkpoint.pt')
     steps_done = state['epoch'] * run.steps + state.get('done', 0)
+    if not steps_done:
+        start_model(run)
 
     def begin() -> None:
         claim_folder(out, cfg)
