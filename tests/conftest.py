@@ -9,7 +9,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '2')
 wait_passively() # before PyTorch is loaded; processes that tests start inherit it
 
 LONGEST = [ # files that one worker runs for minutes: first, so that nobody waits for them at the end
-    'test_own_strategy', 'test_workers', 'test_weightings', 'test_platform', 'test_compile', 'test_sweep', 'test_cli', 'test_bench']
+    'test_site', 'test_own_strategy', 'test_workers', 'test_weightings', 'test_platform', 'test_compile', 'test_sweep', 'test_cli', 'test_bench']
 
 
 def pytest_collection_modifyitems(items):

@@ -363,3 +363,56 @@ def test_types_of_a_grid(fields):
     "As TOML gives them."
     [name] = fields
     with pytest.raises(ValueError, match=f'{name} must be '): runs_of(Grid('e', {'a': fields | {'strategy': 'unremix'}}))
+
+
+# ---------------------------------------------------------------- what a command loads
+
+LOADED = '''
+import sys
+from unremix.config import TrainConfig
+from unremix.run_parts import start_fabric
+assert not {'lightning_fabric', 'sklearn'} & set(sys.modules)
+start_fabric(TrainConfig.of({'accelerator': 'cpu', 'precision': '32-true'}))
+assert 'lightning_fabric' in sys.modules and 'torchmetrics' not in sys.modules
+'''
+
+
+def test_fabric_does_not_load_torchmetrics():
+    "That took five of the ten seconds in which a command began, wherever it was installed."
+    done = python(LOADED)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_fabric_knows_the_version_of_torchmetrics_all_the_same():
+    "What needs it later gets the real one."
+    pytest.importorskip('torchmetrics', reason='torchmetrics is not installed')
+    done = python(LOADED + '''
+from lightning_fabric.utilities.imports import _TORCHMETRICS_GREATER_EQUAL_1_0_0
+from lightning_fabric.utilities.spike import SpikeDetection
+assert _TORCHMETRICS_GREATER_EQUAL_1_0_0
+SpikeDetection()
+import torchmetrics
+assert torchmetrics.Metric
+''')
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize('package', ('torch', 'no_such_package', 'unremix'))
+def test_a_stand_in_replaces_nothing_that_is_there(package):
+    from unremix.devices import with_a_stand_in
+    before = sys.modules.get(package)
+    with with_a_stand_in(package):
+        assert sys.modules.get(package) is before
+    assert sys.modules.get(package) is before
+
+
+def test_a_stand_in_is_gone_after_an_error(monkeypatch):
+    from importlib.metadata import version
+
+    from unremix.devices import with_a_stand_in
+    monkeypatch.delitem(sys.modules, 'tyro', raising=False)
+    with pytest.raises(ZeroDivisionError), with_a_stand_in('tyro'):
+        import tyro
+        assert tyro.__version__ == version('tyro') and not hasattr(tyro, 'cli')
+        1 / 0
+    assert 'tyro' not in sys.modules

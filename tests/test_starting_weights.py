@@ -22,7 +22,7 @@ from unremix.encoders import make_encoder
 from unremix.evaluate import evaluate
 from unremix.kept_encoder import load_encoder
 from unremix.run_parts import set_up, start_model
-from unremix.starting_weights import fitting, prefixes, start_encoder
+from unremix.starting_weights import fitting, further_part, prefixes, start_encoder
 from unremix.train import train
 
 SMALL = dict(
@@ -189,6 +189,37 @@ def test_published_weights_of_torchvision(tmp_path, monkeypatch):
     assert_close(net.state_dict()['conv1.weight'], theirs['conv1.weight'])
 
 
+@pytest.mark.parametrize('small,large', [('resnet18', 'resnet34'), ('resnet50', 'resnet101')])
+def test_a_deeper_resnet_is_not_cut(small, large):
+    "It has every tensor of the smaller one, of the same shape."
+    import torchvision.models
+
+    net = make_encoder(small, 3, 96)
+    state = getattr(torchvision.models, large)(weights=None).state_dict()
+    assert set(net.state_dict()) <= set(state)
+    with pytest.raises(ValueError, match='holds a larger encoder'):
+        fitting(net, state, 'x')
+    fitting(net, getattr(torchvision.models, small)(weights=None).state_dict(), 'x')
+
+
+@pytest.mark.parametrize('name', ('convnext_atto', 'vit_tiny_patch16_224', 'resnet10t'))
+def test_a_classifier_of_timm_is_left_alone(name):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    whole = timm.create_model(name).state_dict()
+    net = timm.create_model(name, num_classes=0)
+    found = fitting(net, {'module.' + k: x for k, x in whole.items()}, 'x')
+    assert len(found) == len(whole) - 2  # weight and bias of the classifier
+
+
+def test_further_parts():
+    own = ['stem.weight', 'blocks.0.a.weight', 'blocks.1.a.weight', 'norm.weight']
+    assert further_part(own, own) is None
+    assert further_part(['head.weight', 'blocks.head.weight', 'queue'], own) is None
+    assert further_part(['stem.num_batches_tracked'], own) is None
+    for name in ('blocks.2.a.weight', 'blocks.10.weight', 'stem.bias', 'blocks.1.a.bias'):
+        assert further_part([*own, name], own) == name
+
+
 def test_a_prefix_ends_with_a_dot():
     assert prefixes({'x0.weight': 1, '0.weight': 1}, ['0.weight']) == ['']
     assert prefixes({'a.b': 1, 'c.a.b': 1}, ['a.b']) == ['', 'c.']
@@ -217,6 +248,18 @@ REFUSED = {
     'not finite': (
         lambda s: s | {'2.0.weight': s['2.0.weight'] / 0},
         "numbers in '2.0.weight' that are not finite",
+    ),
+    'a prefixed part': (
+        lambda s: {'net.' + k: x for k, x in s.items() if k != '4.branch.0.weight'},
+        "does not hold this encoder, such as its '4.branch.0.weight'",
+    ),
+    'a further block': (
+        lambda s: {'net.' + k: x for k, x in (s | {'4.0.weight': s['0.0.weight']}).items()},
+        "holds a larger encoder, with '4.0.weight' besides",
+    ),
+    'a bias': (
+        lambda s: s | {'0.0.bias': torch.zeros(32)},
+        "holds a larger encoder, with '0.0.bias' besides",
     ),
     'no tensors': (lambda s: {'epoch': 3}, 'a file of named tensors'),
     'a list': (lambda s: [1, 2], 'a file of named tensors'),

@@ -4,10 +4,14 @@
 
 # %% auto #0
 __all__ = ['BF16_OF_CPUS', 'T', 'auto_precision', 'has', 'available', 'gather_objects', 'on_first', 'asked_of_all', 'FirstBad',
-           'tensors_of', 'first_not_finite']
+           'tensors_of', 'first_not_finite', 'with_a_stand_in']
 
 # %% ../nbs/library/65_devices.ipynb #3547d85b
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -133,3 +137,25 @@ def first_not_finite(run: Any) -> str | None:
     if good.all():
         return None
     return kept[int(good.argmin())][0]
+
+# %% ../nbs/library/65_devices.ipynb #5991e764
+@contextmanager
+def with_a_stand_in(package: str) -> Iterator[None]:
+    """Within, an import of this package gives a module that knows its version only.
+
+    Nothing changes if the package is loaded already, or is not installed.
+    """
+    try:
+        number = version(package)
+    except PackageNotFoundError:
+        number = ''
+    if not number or package in sys.modules:
+        yield
+        return
+    stand_in: Any = ModuleType(package)
+    stand_in.__version__ = number
+    sys.modules[package] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[package]

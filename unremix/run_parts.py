@@ -20,7 +20,7 @@ from .arguments import require
 from .batch_sampler import WalkSampler
 from .config import TrainConfig, criterion_of, read
 from .config_groups import OPTIMIZERS, PRECISIONS
-from .devices import auto_precision
+from .devices import auto_precision, with_a_stand_in
 from .encoders import Model, ProjectionHead
 from .gradient_cache import warn_of_batchnorm
 from .queue import KeyQueue
@@ -146,8 +146,9 @@ def resolve(
 # %% ../nbs/library/66_run_parts.ipynb #301221f6
 def start_fabric(cfg: TrainConfig) -> 'Fabric':
     "Fabric on the devices of the run; `ValueError` for another number of processes."
-    # not at the top: where torchmetrics is installed, this loads it, for seconds
-    from lightning_fabric import Fabric
+    # Fabric asks torchmetrics for its version, and to load it takes seconds
+    with with_a_stand_in('torchmetrics'):
+        from lightning_fabric import Fabric
 
     asked = cfg.run
     fabric = Fabric(
