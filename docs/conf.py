@@ -28,4 +28,5 @@ if repository := os.environ.get('SITE_REPOSITORY'):
 html_static_path = ['static']
 html_css_files, html_js_files = ['site.css'], ['site.js']
 html_copy_source = False
+html_use_index = False  # names.html has all names
 html_show_sourcelink = False  # it would show Sphinx's dialect; every page links to the notebook itself

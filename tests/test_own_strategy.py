@@ -123,6 +123,7 @@ class Bell:
 
 def test_one_dataclass_and_one_entry_add_a_strategy(tmp_path):
     "To Python, the command line, compare, the table and the invariants: in a copy."
+    pytest.importorskip('nbdev', reason='nbdev is not installed')
     for name in ('nbs', 'unremix', 'tests', 'tools'):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('settings.ini', 'pytest.ini'):

@@ -159,7 +159,7 @@ def lighter(path):
     nb = json.loads(path.read_text(encoding='utf-8'))
     for cell in nb['cells']:
         if cell['cell_type'] == 'code': cell['outputs'] = []
-    path.write_text(json.dumps(nb, ensure_ascii=False) + '\n', encoding='utf-8')
+    path.write_text(json.dumps(nb, ensure_ascii=False, separators=(',', ':')) + '\n', encoding='utf-8')
 
 def fewer_colours(path):
     "A picture with a palette, where that is smaller."
@@ -344,4 +344,4 @@ if __name__ == '__main__':
     for path in (pages/'_images').glob('*.png'): fewer_colours(path)
     for path in pages.rglob('*.html'): fewer_spans(path)
     shutil.rmtree(ROOT/'_docs', ignore_errors=True)
-    shutil.copytree(pages, ROOT/'_docs')
+    shutil.copytree(pages, ROOT/'_docs', ignore=shutil.ignore_patterns('*.map'))  # they are for who debugs the theme

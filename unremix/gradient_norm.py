@@ -216,6 +216,7 @@ def candidate_gradient(
     for rows in row_ranges(candidates, 0, anchors.z.shape[0]):
         some = anchors[rows]
         logits = torch.addmm(-o, c[places(some, candidates)], c.T) / temperature
-        p = negative_shares(logits, *roles_by(rule, some, candidates))
+        roles = roles_by(rule, some, candidates)
+        p = negative_shares(logits, roles.positive, roles.negative)
         total.addmm_(p.T, some.z)
     return torch.linalg.vector_norm(total, dim=1)
