@@ -166,6 +166,10 @@ def test_timm_by_name(home, tmp_path, capsys):
     for name in ('000.png', '001.png'): shutil.copy(home/'photos'/name, few)
     assert main(['embed', 'resnet10t', str(few), '--weights', str(tmp_path/'w.pth'), '--out', str(tmp_path/'e.npz')]) == 0
     assert load_embeddings(tmp_path/'e.npz')['h'].shape == (2, 512)
+    other = timm.create_model('mobilenetv3_small_050', num_classes=0)  # its `num_features` are others
+    torch.save(other.state_dict(), tmp_path/'m.pth')
+    assert main(['embed', 'mobilenetv3_small_050', str(few), '--weights', str(tmp_path/'m.pth'), '--out', str(tmp_path/'m.npz')]) == 0
+    assert load_embeddings(tmp_path/'m.npz')['h'].shape == (2, 1024) and other.num_features == 288
     assert main(['embed', 'no_such_model', str(few), '--out', str(tmp_path/'n.npz')]) == 2
     assert 'a name that timm knows' in capsys.readouterr().err
 

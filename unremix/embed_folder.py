@@ -57,7 +57,7 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
     told = resolve_model_data_config(net)
     channels, size = told['input_size'][:2]
     numbers = {'mean': list(told['mean']), 'std': list(told['std'])}
-    net.out_dim = net.num_features
+    net.out_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return Encoder(net, name, {'channels': channels, 'size': size, **numbers}).eval()
 
 
