@@ -261,6 +261,10 @@ REFUSED = {
         lambda s: s | {'0.0.bias': torch.zeros(32)},
         "holds a larger encoder, with '0.0.bias' besides",
     ),
+    'too large for float32': (
+        lambda s: s | {'0.0.weight': s['0.0.weight'].double() * 1e300},
+        "numbers in '0.0.weight' that are not finite",
+    ),
     'no tensors': (lambda s: {'epoch': 3}, 'a file of named tensors'),
     'a list': (lambda s: [1, 2], 'a file of named tensors'),
 }
@@ -315,6 +319,39 @@ def test_no_file_of_weights(kind, ending, tmp_path, capsys):
     assert main([*args, '--limit', '64', '--batch-size', '16']) == 2
     error = capsys.readouterr().err
     assert 'start_from' in error and 'Traceback' not in error
+
+
+@pytest.mark.parametrize('ending', ('pth', 'safetensors'))
+def test_a_damaged_file_is_one_sentence_or_read(ending, tmp_path):
+    "Cut anywhere, or with bytes changed; what can be read all the same is checked as any file."
+    path = tmp_path / f'weights.{ending}'
+    state = make_encoder('small', 1, 28).state_dict()
+    if ending == 'pth':
+        torch.save(state, path)
+    else:
+        pytest.importorskip('safetensors.torch').save_file(state, path)
+    whole = path.read_bytes()
+    random = torch.Generator().manual_seed(0)
+    refused = 0
+    for trial in range(60):
+        at = int(torch.randint(len(whole), (), generator=random))
+        if trial % 3 == 0:
+            at = at % 3000  # where names and headers are
+        path.write_bytes(whole[:at] if trial % 2 else whole[:at] + b'!?!' + whole[at + 3 :])
+        net = make_encoder('small', 1, 28)
+        try:
+            start_encoder(net, str(path), 'small', GREY)
+        except ValueError as e:
+            assert 'start_from' in str(e) and '\n' not in str(e)
+            refused += 1
+        assert all(x.isfinite().all() for x in net.state_dict().values())
+    assert refused >= 30  # all that were cut
+
+
+def test_images_of_another_size(earlier):
+    "The stem of `small` has no size."
+    run = started(earlier, image_size=20)
+    same(run.model.module.encoder.state_dict(), encoder_in(earlier))
 
 
 def test_missing_weights_are_told_before_images_are_read(tmp_path, monkeypatch, capsys):

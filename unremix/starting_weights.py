@@ -7,7 +7,6 @@ __all__ = ['State', 'INSIDE', 'COUNTER', 'before_first', 'prefixes', 'file_of', 
            'fitting', 'start_encoder', 'fingerprint_of_start']
 
 # %% ../nbs/library/114_starting_weights.ipynb #6dfffbac
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def read_table(path: Path) -> Any:
     if path.suffix != '.safetensors':
         try:
             return torch.load(path, map_location='cpu', weights_only=True)
-        except (RuntimeError, ValueError, EOFError, OSError, pickle.PickleError) as e:
+        except Exception as e:  # of a damaged file: many kinds
             raise ValueError(
                 f'start_from={str(path)!r} is no file of tensors that '
                 f'`torch.load` reads without running code ({type(e).__name__})'
@@ -140,7 +139,7 @@ def fitting(
                 f'{what} does not fit the encoder: {name!r} is {theirs} there '
                 f'and {ours} for these images'
             )
-        if not x.isfinite().all():
+        if not x.to(own[name].dtype).isfinite().all():  # as the encoder will hold it
             raise ValueError(f'{what} has numbers in {name!r} that are not finite')
     return own | taken
 
