@@ -1,4 +1,7 @@
-"The same few threads everywhere, asleep while they wait: committed numbers were made with them, and small problems run faster."
+"""The same few threads everywhere, asleep while they wait: committed numbers were made with them, and small problems run faster.
+
+Pages get one thread (`check_notebooks.page_server`), since two workers share the cores.
+"""
 import os
 
 import pytest

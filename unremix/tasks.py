@@ -191,9 +191,9 @@ def check_task(
     known = {'dataset': list(task.datasets), 'encoder': list(task.encoders)}
     for what, names in known.items():
         asked = fields[what]
-        family = f'{asked}'.partition(':')[0] + ':NAME'  # as in timm:NAME
-        known_here = asked in names or ':' in f'{asked}' and family in names
-        require(known_here, what, f'one of {names}{here}', asked)
+        begin, colon, _ = str(asked).partition(':')
+        of_family = bool(colon) and begin + ':NAME' in names  # as in timm:NAME
+        require(asked in names or of_family, what, f'one of {names}{here}', asked)
     for what in task.refuses:
         left = usual[what]
         allowed = f'left at {left!r}{here}, which has no use for it'

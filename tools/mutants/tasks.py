@@ -24,7 +24,7 @@ MUTANTS = [
         ("if isinstance(task, str):", 'if False:', 'a task in a module of its own'),
         ('    if missing:', '    if False:', 'the sentence that names what to install'),
         ('if not is_installed(module)]', 'if is_installed(module)]', 'the module that is named is the missing one'),
-        ("require(known_here, what,", "require(True, what,", 'a data set of another modality'),
+        ("require(asked in names or of_family, what,", "require(True, what,", 'a data set of another modality'),
         ('require(fields[what] == left,', 'require(True,', 'a knob without a use is refused')),
     *of('tasks.py', GOES_ON,
         ('torch.cat([self.one(x, 0), self.one(x, 1)])', 'self.one(torch.cat([x, x]), 0)', 'the second view has its own form'),
