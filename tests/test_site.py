@@ -180,7 +180,7 @@ def address(site):
         yield f'http://127.0.0.1:{server.server_port}/'
         server.shutdown()
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module') # Playwright's loop must have ended before another file opens its own
 def browser():
     if BROWSER is None:
         say = pytest.fail if os.environ.get('BROWSER_TESTS') == 'required' else pytest.skip
