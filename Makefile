@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= runs/compare
 NB ?=
 ARGS ?=
-# Processes that share the tests of `make test`: each takes two threads and 1 to 2 GB.
+# Processes that share the tests of `make test`: each takes one thread and 1 to 2 GB.
 JOBS ?= 2
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)

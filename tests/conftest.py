@@ -1,6 +1,6 @@
-"""The same few threads everywhere, asleep while they wait: committed numbers were made with them, and small problems run faster.
+"""The same few threads everywhere, asleep while they wait.
 
-Pages get one thread (`check_notebooks.page_server`), since two workers share the cores.
+With `pytest -n` each worker has one, since workers that share the cores wait for each other's threads. Pages always have one (`check_notebooks.page_server`).
 """
 import os
 
@@ -8,7 +8,7 @@ import pytest
 
 from unremix.machine import wait_passively
 
-os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else '2')
 wait_passively() # before PyTorch is loaded; processes that tests start inherit it
 
 LONGEST = [ # files that one worker runs for minutes: first, so that nobody waits for them at the end

@@ -35,7 +35,7 @@ def trimmed(x):
 def encode(model, texts):
     "Texts of similar length together, in the order given."
     model.eval()
-    x = tokens(texts, SIZE['length'])
+    x = tokens(texts, model.places.num_embeddings)
     order = (x > 0).sum(1).argsort()
     parts = [model(trimmed(x[at])) for at in order.split(256)]
     return torch.cat(parts)[order.argsort()]
@@ -55,7 +55,7 @@ def scores_of(table, pairs, ids):
 
 
 def train(model, loss, pairs, ids, how, seed):
-    first, second = (tokens(x, SIZE['length']) for x in (pairs.first, pairs.second))
+    first, second = (tokens(x, model.places.num_embeddings) for x in (pairs.first, pairs.second))
     optimizer = torch.optim.AdamW(model.parameters(), how['lr'])
     order = torch.Generator().manual_seed(seed)
     steps = how['epochs'] * (len(pairs) // how['batch'])
