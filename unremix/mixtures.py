@@ -26,7 +26,7 @@ from .tiles import count
 # %% ../nbs/library/47_mixtures.ipynb #28fdb18f
 strategy(
     'mochi',
-    weight='1, also for mixtures of near negatives and the anchor',
+    weight='1, also for mixtures of near negatives',
     source='Kalantidis et al. 2020',
     place='synthesis',
 )(MoCHi)

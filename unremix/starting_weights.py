@@ -148,7 +148,7 @@ def start_encoder(
     encoder: nn.Module,  # changed in place
     source: str,  # run folder, file of weights, or 'published'
     name: str,  # of the encoder
-    shape: tuple[int, ...],  # of the images, (n c h w): `published` fits itself to it
+    shape: tuple[int, ...],  # of the images, (n c h w): a network of timm fits its stem
 ) -> None:
     "Give an encoder the weights of a source; `ValueError` if they do not fit."
     if source == 'published':

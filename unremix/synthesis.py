@@ -140,7 +140,8 @@ class MoCHi:
     `MoCHi()(contrast)` is the contrast with further columns: `count` mixtures of two
     of the `hardest` nearest negatives (the paper's eq. 5), then `with_anchor` mixtures
     of one of them with the anchor. An anchor with fewer negatives mixes those it has.
-    No gradient flows into the mixtures. Raises `ValueError` for numbers out of range.
+    No gradient flows into the mixtures. The default counts are ours, for batches
+    without a queue. Raises `ValueError` for numbers out of range.
 
     >>> ContrastiveLoss(synthesis=MoCHi(hardest=64, count=16, with_anchor=8))(z1, z2)
     """

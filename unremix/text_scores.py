@@ -190,7 +190,7 @@ def bm25_scores(
 def mine_negatives(
     queries: Tensor,  # (q d) embeddings of any norm
     documents: Tensor,  # (n d)
-    positive: Tensor,  # (q) int64: row of the document that is right
+    positive: Tensor,  # (q) int64, on any device: row of the document that is right
     *,
     count: int = 1,  # ≥ 1: negatives per query
     relative_margin: float = 0.05,  # ≥ 0: share of the positive's cosine
@@ -214,6 +214,7 @@ def mine_negatives(
     ids = torch.arange(len(documents)) if same is None else same
     ids = ids.to(queries.device)
     d, found = F.normalize(documents, dim=1), []
+    positive = positive.to(queries.device)
     for q, own in zip(queries.split(rows), positive.split(rows), strict=True):
         cosine = F.normalize(q, dim=1) @ d.T
         right = cosine.gather(1, own[:, None])
