@@ -134,6 +134,17 @@ def test_lists_without_pixels_or_labels(points):
     assert images['doubt'] == [None]*42 and images['suggestion'] == ['']*42
 
 
+def test_no_copy_is_cut_or_taken_for_a_near_image(points):
+    h = torch.cat([points[0], points[0][:12]*3]) # twelve are there twice, and three pairs per list are asked for
+    audited = Audited(h, [str(i) for i in range(52)], ['']*52, ['']*52)
+    table = pair_table(audited, audit_lists(audited, 3, 5))
+    pairs = {kind: {(a, b) for k, a, b in zip(table['kind'], table['name_a'], table['name_b']) if k == kind} for kind in ('copy', 'same')}
+    assert pairs['copy'] == {(str(i), str(40 + i)) for i in range(12)}
+    assert len(pairs['same']) == 3 and not pairs['same'] & pairs['copy']
+    ids = image_table(audited, audit_lists(audited, 3, 5))['id']
+    assert ids[:12] == ids[40:]
+
+
 def test_ids_by_name(tmp_path):
     images = Images(torch.zeros(4, 1, 8, 8), torch.zeros(4).long(), (), 'imagefolder', names=tuple('dcba'))
     (tmp_path/'t.csv').write_text('id,name\n3,a\n9,b\n3,c\n9,elsewhere\n')

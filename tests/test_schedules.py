@@ -80,6 +80,7 @@ def test_the_loss_is_made_from_its_knobs(strategy):
 @pytest.mark.parametrize('strategy,knob', [p for p in PAIRS if p[1] in HAS[p[0]]] + [(s, k) for s in OWN for k in OWN[s]])
 def test_a_knob_moves(strategy, knob):
     "From its own start to the asked end, in the loss that computes the steps."
+    if strategy == 'transport': pytest.importorskip('ot')
     end = ENDS[f'{knob}_end']
     run = set_up(run_of(**SMALL, strategy=strategy, **{f'{knob}_end': end}))
     start, seen = read(run.criterion, knob), []

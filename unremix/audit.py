@@ -65,7 +65,7 @@ ON_PAGE = 200  # entries of a list
 ABOUT = {
     'same': (
         'Likely false negatives',
-        'Pairs that probably show the same thing. Training pushes them apart unless '
+        'Near pairs, which may show the same thing. Training pushes them apart unless '
         'it is told. The highest cosine comes first.',
     ),
     'copy': (
@@ -181,7 +181,7 @@ def audit(
     *,
     model: str | None = None,  # for a folder: what embeds it
     images: Path | None = None,  # where the images of embeddings are; None: as stored
-    pairs: int = 1000,  # listed of each kind, ≥ 1
+    pairs: int = 1000,  # listed of each kind, ≥ 1; copies are all listed
     neighbours: int = 50,  # of each image that are looked at, ≥ 1
     largest: int = 10,  # images that may share an id, ≥ 1
     progress: bool = True,
@@ -229,7 +229,7 @@ class AuditCommand:
     model: str | None = None  # for a folder: run folder or name of a model of timm
     images: Path | None = None  # folder of the images of embeddings; None = as stored
     out: Path = Path('runs/audit')  # folder
-    pairs: int = 1000  # listed of each kind, 1 or more
+    pairs: int = 1000  # listed of each kind, 1 or more; copies are all listed
     neighbours: int = 50  # of each image that are looked at, 1 or more
     largest: int = 10  # images that may share an id, 1 or more
 

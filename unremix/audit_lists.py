@@ -106,7 +106,7 @@ def find_copies(audited: Audited, pairs: Pairs) -> tuple[Pairs, Tensor]:
 # %% ../nbs/library/107_audit_lists.ipynb #84a75dbb
 def audit_lists(
     audited: Audited,
-    count: int = 1000,  # pairs or images per list, ≥ 1
+    count: int = 1000,  # pairs per list, ≥ 1; copies are all listed
     neighbours: int = 50,  # of each image that are looked at, ≥ 1
     largest: int = 10,  # images that may share an id, ≥ 1
 ) -> Lists:
@@ -120,7 +120,7 @@ def audit_lists(
     near = nearest_others(audited.h, neighbours)
     pairs = pairs_of(near)
     copies, sure = find_copies(audited, pairs)
-    order = best(sure, count)
+    order = best(sure, len(sure))  # all: who is cut here would come first in `same`
     copies, sure = copies.only(order), sure[order]
 
     n = len(audited)

@@ -124,7 +124,7 @@ def differing(cfg: TrainConfig) -> Fields:
 
 
 def run_key(cfg: TrainConfig) -> str:
-    """The same 12 hexadecimal digits for runs that must give the same result.
+    """The same 12 hexadecimal digits for runs of the same settings.
 
     Fields at their defaults do not count, so that a later release may add some.
     """

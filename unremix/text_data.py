@@ -197,7 +197,10 @@ def alike(texts: Sequence[str], least: float, rows: int = 512) -> csr_array:  # 
         row = shared.row + start
         near = shared.data >= least * (size[row] + size[shared.col] - shared.data)
         found.append(np.stack([row[near], shared.col[near]]))
-    cells = np.concatenate([np.zeros((2, 0), dtype=np.int64), *found], 1)
+    # of 32 bits: older versions of scipy's graphs read no others, and find no links
+    cells = np.concatenate(
+        [np.zeros((2, 0), dtype=np.int32), *found], 1, dtype=np.int32
+    )
     links = np.ones(cells.shape[1], dtype=bool)
     return csr_array((links, tuple(cells)), shape=(len(texts), len(texts)))
 
