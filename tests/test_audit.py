@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from unremix.audit import audit
 from unremix.cli import COMMANDS, main
 from unremix.data import load_dataset
 from unremix.embedding_files import load_embeddings
@@ -107,6 +108,7 @@ def test_a_killed_embedding_goes_on(home, tmp_path):
     start = lambda word: subprocess.run([sys.executable, '-c', code, word], capture_output=True, text=True)
     killed = start('kill')
     assert killed.returncode == -signal.SIGKILL and not (tmp_path/'a.npz').exists()
+    (tmp_path/'a.npz.0a1b2c3d.part').write_bytes(b'PK') # another was killed while it wrote the file
     done = start('go')
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ['128', '192', '256']
@@ -114,6 +116,13 @@ def test_a_killed_embedding_goes_on(home, tmp_path):
     assert (wanted['names'] == found['names']).all()
     np.testing.assert_allclose(found['h'], wanted['h'], atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.npz']
+
+
+def test_an_audit_clears_what_a_killed_one_left(home, tmp_path):
+    (tmp_path/'audit.html.0a1b2c3d.part').write_bytes(b'<')
+    audit(home/'photos.npz', tmp_path, progress=False)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {'audit.html', 'audit.csv', 'pairs.csv'} <= names and not [x for x in names if x.endswith(('.part', '.json'))]
 
 
 def test_an_encoder_without_its_images(home, tmp_path):

@@ -34,7 +34,7 @@ from .embedding_files import load_embeddings
 from .html_page import Card, Grid, Page, Section, paragraph, render, table_html
 from .image_files import DatasetMissing, read_square
 from .parsing import parse
-from .safe_files import write_atomic
+from .safe_files import hold_folder, write_atomic
 
 # %% ../nbs/library/108_audit.ipynb #e55825a3
 SMALL, SHOWN = 32, 64  # pixels: to tell copies, and to look at
@@ -197,24 +197,24 @@ def audit(
     is_folder = source.is_dir()
     allowed = 'a run folder or a model of timm, for a folder of images'
     require((model is not None) == is_folder, 'model', allowed, model)
-    out.mkdir(parents=True, exist_ok=True)
-    if is_folder:
-        embed_folder(str(model), source, out / 'embeddings.npz', progress=progress)
-    found = load_embeddings(out / 'embeddings.npz' if is_folder else source)
-    folder = images or (
-        Path(found['about'].get('folder', '')) if found['about'] else None
-    )
-    has_images = 'names' in found and folder is not None and folder.is_dir()
-    allowed = 'None, or a folder for embeddings that name their images'
-    require(has_images or images is None, 'images', allowed, str(images))
-    names = found['names'].tolist() if has_images and folder else []
-    at = lambda size: reader(folder, names, size) if has_images and folder else None
-    audited = Audited.of(found, at(SMALL))
-    lists = audit_lists(audited, pairs, neighbours, largest)
-    save_table(image_table(audited, lists), out / 'audit.csv')
-    save_table(pair_table(audited, lists), out / 'pairs.csv')
-    text = render(audit_page(audited, lists, source.name, at(SHOWN)))
-    write_atomic(out / 'audit.html', lambda f: f.write(text.encode()))
+    with hold_folder(out):
+        if is_folder:
+            embed_folder(str(model), source, out / 'embeddings.npz', progress=progress)
+        found = load_embeddings(out / 'embeddings.npz' if is_folder else source)
+        folder = images or (
+            Path(found['about'].get('folder', '')) if found['about'] else None
+        )
+        has_images = 'names' in found and folder is not None and folder.is_dir()
+        allowed = 'None, or a folder for embeddings that name their images'
+        require(has_images or images is None, 'images', allowed, str(images))
+        names = found['names'].tolist() if has_images and folder else []
+        at = lambda size: reader(folder, names, size) if has_images and folder else None
+        audited = Audited.of(found, at(SMALL))
+        lists = audit_lists(audited, pairs, neighbours, largest)
+        save_table(image_table(audited, lists), out / 'audit.csv')
+        save_table(pair_table(audited, lists), out / 'pairs.csv')
+        text = render(audit_page(audited, lists, source.name, at(SHOWN)))
+        write_atomic(out / 'audit.html', lambda f: f.write(text.encode()))
     return counts(audited, lists)
 
 # %% ../nbs/library/108_audit.ipynb #effa7b42

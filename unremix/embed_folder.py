@@ -27,7 +27,7 @@ from .image_files import DatasetMissing
 from .image_parts import first_names, tell
 from .kept_encoder import Encoder, load_encoder
 from .parsing import parse
-from .safe_files import hold, read_json, write_json
+from .safe_files import hold, read_json, remove_left, write_json
 
 # %% ../nbs/library/103_embed_folder.ipynb #854ac455
 def of_timm(name: str, weights: Path | None = None) -> Encoder:
@@ -63,8 +63,7 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
 
 def encoder_of(model: str | Path, weights: Path | None = None) -> Encoder:
     "The encoder of a run, of an exported file, or of timm by name."
-    is_here = Path(model).exists() or str(model).endswith('.safetensors')
-    if not is_here:
+    if not (Path(model).exists() or str(model).endswith('.safetensors')):
         return of_timm(str(model), weights)
     require(weights is None, 'weights', 'None for a run', str(weights))
     return load_encoder(model)
@@ -208,6 +207,7 @@ def embed_folder(
     beside = out.with_name(out.name + '.shards')
     out.parent.mkdir(parents=True, exist_ok=True)
     with hold(out.with_name(out.name + '.lock'), f'out={str(out)!r}'):
+        remove_left(out.parent, f'{out.name}.')
         claim_plan(beside, plan, out)
         write_shards(encoder, images, beside, batch_size, threads, progress)
         arrays = gather_shards(images, beside)

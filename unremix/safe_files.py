@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TAKEN', 'FAR', 'HELD', 'write_atomic', 'disk_error', 'write_json', 'plain', 'read_json', 'FolderInUse', 'lock',
-           'is_at', 'hold', 'open_locked', 'sign', 'holder', 'let_go', 'hold_folder', 'require_free']
+           'is_at', 'hold', 'open_locked', 'sign', 'holder', 'let_go', 'remove_left', 'hold_folder', 'require_free']
 
 # %% ../nbs/library/59_safe_files.ipynb #7c594cbe
 import errno
@@ -209,6 +209,12 @@ def let_go(file: BinaryIO, path: Path) -> None:
 HELD = 'in_use.json'  # while a process works in the folder
 
 
+def remove_left(folder: Path, name: str = '') -> None:
+    "Files that killed writers left, of a name or all; for who keeps others out."
+    for left in (x for x in folder.glob('*.part') if x.name.startswith(name)):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def hold_folder(out: Path) -> Iterator[None]:
     """Make the folder and keep other processes out while the block runs.
@@ -223,8 +229,7 @@ def hold_folder(out: Path) -> Iterator[None]:
             f'out={str(out)!r} cannot be written ({e.strerror}): give another folder'
         ) from None
     with hold(out / HELD, f'out={str(out)!r}'):
-        for part in out.glob('*.part'):
-            part.unlink(missing_ok=True)  # of processes that were killed
+        remove_left(out)
         yield
 
 

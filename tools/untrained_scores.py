@@ -1,0 +1,27 @@
+"""Scores of untrained encoders, with the settings and seeds of one cell of a grid.
+
+    python tools/untrained_scores.py results/grids/cifar10_pilot.toml simclr results/compare/cifar10_untrained.jsonl
+"""
+import json
+import sys
+from pathlib import Path
+
+from unremix.grid import read_grid, runs_of
+from unremix.rows import untrained_scores
+
+SCORES = 'linear', 'knn10', 'knn200'
+
+
+def main(grid, cell, out):
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w') as file:
+        for name, cfg in runs_of(read_grid(grid)):
+            if name == cell:
+                scores = untrained_scores(cfg)['scores']
+                line = {'cell': 'untrained', 'seed': cfg.run.seed, **{k: scores[k] for k in SCORES}}
+                file.write(json.dumps(line) + '\n')
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
