@@ -4,6 +4,7 @@ What a one-line change of the weightings and losses would break.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ from unremix.knobs import Knobs
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.pseudo_task import pseudo_logits, pseudo_task
 from unremix.queue import KeyQueue
-from unremix.representativeness import is_plain, representativeness, similarity
+from unremix.representativeness import is_plain, prepare_distance
+from unremix.representativeness import representativeness, similarity
 from unremix.row_sums import row_sums
 from unremix.rules import OutsideBatch, Without, views
 from unremix.statistics import heaviest, means, over
@@ -212,6 +214,28 @@ def test_mean_distance_to_the_other_negatives(distance, ids):
 
 
 @pytest.mark.parametrize('distance', ('cosine', 'euclidean'))
+@pytest.mark.parametrize('count', (2, 3))
+def test_mean_distance_by_sums_over_a_plain_batch(count, distance):
+    "The short way, which reads no table of negatives."
+    z = [Z1, Z2, draw(B, D, seed=4)][:count]
+    e = from_views(z)
+    c = compare(e, e, views, T)
+    prepared = prepare_distance(e, views, distance)
+    found = representativeness(c, distance, prepared).value
+    assert (prepared.others if distance == 'cosine' else prepared.total) is not None
+    unit = F.normalize(torch.cat(z))
+    between = 1 - unit @ unit.T
+    if distance == 'euclidean':
+        between = (unit[:, None] - unit).norm(dim=2)
+    n = count * B
+    for i in range(n):
+        mine = [j for j in range(n) if j % B != i % B]
+        for j in mine:
+            others = [k for k in mine if k != j]
+            assert_close(found[i, j], between[j, others].mean())
+
+
+@pytest.mark.parametrize('distance', ('cosine', 'euclidean'))
 def test_an_only_negative_is_at_distance_one(distance):
     c = contrast(negatives=MORE[:1], rule=OutsideBatch(views))
     found = representativeness(c, distance).value
@@ -289,6 +313,26 @@ def test_hcl_loss_and_gradient(tau_plus, detach):
 
     criterion = HCLLoss(T, tau_plus, 1.7, detach_weights=detach, reduction='none')
     assert_close(gradient(lambda z1: criterion(z1, Z2)), gradient(loops))
+
+
+def by_formula(z1):
+    "HCL's weights, with gradient through the cosines."
+    z = F.normalize(torch.cat([z1, Z2]))
+    members = [negatives_of(i) for i in range(2 * B)]
+    return (2 * B - 2) * softmax_over(1.7 * z @ z.T / T, members)
+
+
+@pytest.mark.parametrize('weights', (HCL(1.7), UnReMix((0, 1, 0), 1.7, detach=False)))
+def test_gradient_through_the_weights_alone(weights):
+    "A weighting that is called by itself, as a loss of one's own does."
+    found, wanted = (Z1.clone().requires_grad_() for _ in range(2))
+    push = draw(2 * B, 2 * B, seed=5)
+    (weights(one_contrast(found, Z2)).exp() * push).sum().backward()
+    (by_formula(wanted) * push).sum().backward()
+    assert_close(found.grad, wanted.grad)
+    constant = replace(weights, detach=True)(one_contrast(found, Z2))
+    assert not constant.requires_grad
+    assert_close(constant.exp(), by_formula(Z1))
 
 
 def test_negative_beta_is_refused():

@@ -5,6 +5,7 @@ Several processes are threads that meet at a barrier.
 
 import math
 import threading
+from dataclasses import fields
 
 import pytest
 import torch
@@ -230,6 +231,19 @@ def test_columns_of_a_rank(count, group):
     assert columns == COLUMNS[count]
     n = 4 * count + 2 + 4
     assert asked == (list(range(n // 2)), list(range(n // 2, n)))
+
+
+@pytest.mark.parametrize('count', (1, 5, 7, 13))
+def test_parts_of_a_number_that_does_not_divide(count, group):
+    "Nobody is left out, and a rank without a part of its own repeats the last row."
+
+    def job(rank):
+        number = torch.arange(count)
+        e = embed(draw(count, D))
+        shared = gather.Shared(**{f.name: getattr(e, f.name) for f in fields(e)})
+        return shared.each(lambda rows: number[rows], 3).tolist()
+
+    assert group(2).run(job) == [list(range(count))] * 2
 
 
 def test_order_of_what_is_joined(group):
