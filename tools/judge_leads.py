@@ -14,13 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from judge_encoders import ROOT, embeddings, rounded
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
 from unremix.evaluate import load_run
-from unremix.hard_negatives import HCL
 from unremix.selection import Placebo, shares, swap_candidates, tilt
 from unremix.sweep import read_lines
 from unremix.train import code_version
