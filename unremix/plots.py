@@ -21,7 +21,7 @@ from torch import Tensor
 # a page finds all that it draws with here
 from .pictures import show_images as show_images
 from .pictures import show_negatives as show_negatives
-from .style import COLORS, SIMILARITY_MAP, WEIGHT_MAP, color_of
+from .style import COLORS, SIMILARITY_MAP, WEIGHT_MAP, color_of, colors_of
 from .style import house_style as house_style, to_array
 
 # %% ../nbs/library/05_plots.ipynb #4650dfed
@@ -148,16 +148,12 @@ def show_curves(
 ) -> Axes:
     """One colour per label: each seed thin, their mean thick.
 
-    The label's colour is `color_of(label)`.
+    The colours are those of `colors_of`.
     """
     ax = ax or new_axes()
     x = to_array(x)
-    spare = sns.color_palette('colorblind', len(curves))
-    for (label, curve), spare_color in zip(curves.items(), spare):
+    for (label, curve), color in zip(curves.items(), colors_of(curves)):
         y = np.atleast_2d(to_array(curve))
-        color = color_of(label)
-        if color == COLORS['neutral']:
-            color = spare_color
         if len(y) > 1:
             ax.plot(x, y.T, color=color, lw=0.7, alpha=0.6)
         ax.plot(x, y.mean(0), color=color, lw=2.2, label=label)
