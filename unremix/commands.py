@@ -23,6 +23,7 @@ from .compare_config import CompareConfig, is_of_rows
 from .config import TrainConfig
 from .config_fields import check_field
 from .config_groups import HOME, ScheduleConfig
+from .loggers import check_loggers
 from .parsing import parse
 from .presets import OF_COMPARE, preset_fields
 from .registry import find, from_text, is_setting
@@ -38,6 +39,8 @@ class TrainCommand:
     out: Path = Path('runs/train')  # run folder
     preset: str | None = None  # start from a named configuration
     quick: bool = False  # the smallest run that still shows something
+    # beside log.jsonl, some of csv, tensorboard and wandb
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def field_of(option: str) -> str:
     return option.removeprefix('--').replace('-', '_')
 
 # %% ../nbs/library/84_commands.ipynb #448ca2b3
-OF_COMMAND = {'out', 'preset', 'quick', 'help', 'ends', 'anneal_steps'}
+OF_COMMAND = {'out', 'preset', 'quick', 'help', 'loggers', 'ends', 'anneal_steps'}
 
 
 def check_options(
@@ -182,7 +185,9 @@ def train_command(args: list[str]) -> TrainCommand:
     hide_what_no_run_sets(type(config.knobs))
     knobs = {*find(config.strategy).knobs, 'strategy'}
     check_options(args, knobs, lambda name: check_field(config.strategy, name))
-    return parse(TrainCommand, args, 'unremix train', TrainCommand(config))
+    command = parse(TrainCommand, args, 'unremix train', TrainCommand(config))
+    check_loggers(command.loggers)
+    return command
 
 # %% ../nbs/library/84_commands.ipynb #bc4478a2
 def literal(word: str) -> Any:
@@ -228,6 +233,11 @@ def row_knobs(
 def compare_command(args: list[str]) -> CompareCommand:
     "What `unremix compare` is asked; `ValueError` with one sentence if it cannot be."
     args, knobs = row_knobs(with_equals_apart(args))
+    if '--loggers' in args:
+        raise ValueError(
+            'loggers is an option of `unremix train`; '
+            'the runs of a comparison have a log.jsonl each'
+        )
     config = CompareConfig.of(preset_fields(args))
     names = TrainConfig.__dataclass_fields__
     shared = SharedConfig(**{name: getattr(config.train, name) for name in names})
