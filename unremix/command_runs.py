@@ -47,7 +47,7 @@ def run_train(args: list[str]) -> None:
         print(f'{command.out} is finished; nothing to do.')
     else:
         scored = lambda run: {'scores': score(run)}
-        result = train(command.config, command.out, scored)
+        result = train(command.config, command.out, scored, loggers=command.loggers)
     if 'scores' in result:  # of several processes, only the first has them
         print(scores_text(result['scores']))
     if 'unscored' in result:

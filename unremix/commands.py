@@ -21,23 +21,25 @@ import tyro
 
 from .compare_config import CompareConfig, is_of_rows
 from .config import TrainConfig
-from .config_fields import check_field
+from .config_fields import HEADINGS, check_field
 from .config_groups import HOME, ScheduleConfig
-from .parsing import parse
-from .presets import OF_COMPARE, preset_fields
+from .loggers import check_loggers
+from .parsing import Words, parse
+from .presets import OF_COMPARE, many_choices, preset_fields
 from .registry import find, from_text, is_setting
 
 # %% ../nbs/library/84_commands.ipynb #48ddfacb
 @dataclass(frozen=True)
 class TrainCommand:
-    """Train one encoder and score it.
-    The same command on the same folder continues a stopped run.
-    """
+    "Train one encoder and score it; the same command continues a stopped run."
 
+    # Which negatives count, and how much.
     config: tyro.conf.OmitArgPrefixes[TrainConfig]
     out: Path = Path('runs/train')  # run folder
     preset: str | None = None  # start from a named configuration
     quick: bool = False  # the smallest run that still shows something
+    # beside log.jsonl, some of csv, tensorboard and wandb
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,9 @@ class RowsConfig(CompareConfig):
 
 @dataclass(frozen=True)
 class CompareCommand:
-    """Train strategies times seeds, score them, print one table.
-    The same command on the same folder continues.
-    """
+    "Train strategies times seeds, print one table; the same command continues."
 
+    # Strategies times seeds.
     config: tyro.conf.OmitArgPrefixes[RowsConfig]
     out: Path = Path('runs/compare')  # folder of the comparison
     preset: str | None = None  # start from a named configuration
@@ -71,9 +72,7 @@ class CompareCommand:
 
 @dataclass(frozen=True)
 class SweepCommand:
-    """Train and score every run that a grid declares, one json line each.
-    The same command continues.
-    """
+    "Train and score every run of a declared grid; the same command continues."
 
     # TOML file: experiment, cells, and if wanted base, vary, seeds, seed
     grid: tyro.conf.Positional[Path]
@@ -138,7 +137,7 @@ def field_of(option: str) -> str:
     return option.removeprefix('--').replace('-', '_')
 
 # %% ../nbs/library/84_commands.ipynb #448ca2b3
-OF_COMMAND = {'out', 'preset', 'quick', 'help', 'ends', 'anneal_steps'}
+OF_COMMAND = {'out', 'preset', 'quick', 'help', 'loggers', 'ends', 'anneal_steps'}
 
 
 def check_options(
@@ -182,7 +181,10 @@ def train_command(args: list[str]) -> TrainCommand:
     hide_what_no_run_sets(type(config.knobs))
     knobs = {*find(config.strategy).knobs, 'strategy'}
     check_options(args, knobs, lambda name: check_field(config.strategy, name))
-    return parse(TrainCommand, args, 'unremix train', TrainCommand(config))
+    words = Words(HEADINGS, many_choices())
+    command = parse(TrainCommand, args, 'unremix train', TrainCommand(config), words)
+    check_loggers(command.loggers)
+    return command
 
 # %% ../nbs/library/84_commands.ipynb #bc4478a2
 def literal(word: str) -> Any:
@@ -228,11 +230,14 @@ def row_knobs(
 def compare_command(args: list[str]) -> CompareCommand:
     "What `unremix compare` is asked; `ValueError` with one sentence if it cannot be."
     args, knobs = row_knobs(with_equals_apart(args))
+    if '--loggers' in args:
+        raise ValueError('loggers is an option of `unremix train` alone')
     config = CompareConfig.of(preset_fields(args))
     names = TrainConfig.__dataclass_fields__
     shared = SharedConfig(**{name: getattr(config.train, name) for name in names})
     own = config.own_fields() | {'train': shared, 'reference': None}
     default = CompareCommand(RowsConfig(**own | {'workers': None}))
-    command = parse(CompareCommand, args, 'unremix compare', default)
+    words = Words(HEADINGS | {'config': 'rows', 'train': 'rows'}, many_choices())
+    command = parse(CompareCommand, args, 'unremix compare', default, words)
     config_of_rows: Any = command.config.but(knobs)  # a `CompareConfig`
     return dataclasses.replace(command, config=config_of_rows)

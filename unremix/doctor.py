@@ -34,6 +34,8 @@ EXTRAS = {
     'export': ('safetensors', 'onnxscript', 'onnxruntime', 'timm', 'pyarrow'),
     'text': ('sentence_transformers', 'rank_bm25'),
     'graph': ('torch_geometric', 'networkx'),
+    'loggers': ('tensorboard', 'wandb'),
+    'notebook': ('ipywidgets', 'IPython'),
     'bench': ('lightly', 'pytorch_metric_learning'),
 }
 

@@ -200,7 +200,10 @@ def enqueue(run: Run, z: Tensor, hidden: Tensor, shown: Tensor, y: Tensor) -> No
 
 # %% ../nbs/library/67_steps.ipynb #b56bf939
 class Log:
-    "Lines of log.jsonl, and the figures beside the progress bar."
+    """Lines of log.jsonl, and the figures beside the progress bar.
+
+    Each line also goes to `tell`, as (numbers, step).
+    """
 
     SHORT = {
         'loss': 'loss',
@@ -209,8 +212,10 @@ class Log:
         'effective_negatives': 'effective',
     }
 
-    def __init__(self, path: Path, bar: tqdm) -> None:
-        self.path, self.bar = path, bar
+    def __init__(
+        self, path: Path, bar: tqdm, tell: Callable[..., object] | None = None
+    ) -> None:
+        self.path, self.bar, self.tell = path, bar, tell
         self.last = bar.n  # step after the last line
         self.clock = time.perf_counter()  # when that was written
 
@@ -222,7 +227,10 @@ class Log:
         rate = round(n_samples / (now - self.clock))
         place = {'step': step, 'epoch': step // run.steps}
         line = place | {'loss': loss, f'{run.task.units}_per_s': rate} | values
-        self.write(json.dumps(plain(line), allow_nan=False) + '\n')
+        line = plain(line)  # as the file will say it
+        self.write(json.dumps(line, allow_nan=False) + '\n')
+        if self.tell:
+            self.tell({k: v for k, v in line.items() if k != 'step'}, step)
         self.last, self.clock = step + 1, now
         short = dict(self.SHORT)
         short.setdefault(f'{run.task.units}_per_s', f'{run.task.units}/s')

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import unremix
 from .checkpoint import check_finite, check_state, restore, save_checkpoint
 from .config import TrainConfig
 from .devices import FirstBad, asked_of_all, on_first
+from .loggers import Listener, check_loggers, listener, told
 from .machine import Interrupted, peak_of_process, stop_signals
 from .own_images import keep_images
 from unremix.run_folder import (
@@ -44,9 +45,10 @@ def fit(
     out: Path,
     state: dict[str, Any],  # what `restore` gives
     bar: tqdm,
+    tell: Listener | None = None,  # called with each line of the log
 ) -> dict[str, Any]:  # epoch, done, seconds, loss
     "Take the steps that are left; log some, save checkpoints, stop when asked."
-    checkpoint, log = out / 'checkpoint.pt', Log(out / 'log.jsonl', bar)
+    checkpoint, log = out / 'checkpoint.pt', Log(out / 'log.jsonl', bar, tell)
     began = time.perf_counter() - state['seconds']
     bad = FirstBad(run.fabric.device)
     on_cpu = run.fabric.device.type == 'cpu'
@@ -160,8 +162,15 @@ def train(
     # called with the trained `Run` on rank 0; what it returns joins the result
     finish: Finish | None = None,
     progress: bool = True,  # show a bar (in a terminal only)
+    loggers: Sequence[str] = (),  # of `LOGGERS`: csv, tensorboard, wandb
+    # called on rank 0 with the numbers and the step of each line of the log, or an
+    # object with `log_metrics`
+    on_log: Any = None,
 ) -> dict[str, Any]:  # the result
     "Train one run in the folder `out`, or continue it; return its result."
+    check_loggers(loggers)
+    if on_log is not None:
+        listener(on_log)  # `ValueError` if it is none
     out = Path(out)
     cfg = resolve(cfg, out)
     result = check_folder(out, cfg)
@@ -177,7 +186,8 @@ def train(
         result = on_first(run, lambda: check_folder(out, cfg))
         if result:
             return result  # another process was faster
-        return train_in(run, out, looked, finish, progress)
+        telling = told(run, out, loggers, on_log)
+        return train_in(run, out, looked, finish, progress, telling)
 
 
 def how_prepared(run: Run) -> dict[str, Any]:
@@ -192,6 +202,7 @@ def train_in(
     looked: dict[str, Any],  # what `look` found
     finish: Finish | None,
     progress: bool,
+    telling: AbstractContextManager[Listener],  # `told`
 ) -> dict[str, Any]:  # the result
     "`train` in a folder that no other process writes into."
     cfg, is_first = run.cfg, run.fabric.is_global_zero
@@ -210,14 +221,17 @@ def train_in(
         cut_log(out / 'log.jsonl', steps_done)
 
     on_first(run, begin)
-    with tqdm(
-        total=run.steps * cfg.optim.epochs,
-        initial=steps_done,
-        desc=f'{cfg.strategy} seed {cfg.run.seed}',
-        leave=False,
-        disable=None if progress and is_first else True,
-    ) as bar:
-        state = fit(run, out, state, bar)
+    with (
+        tqdm(
+            total=run.steps * cfg.optim.epochs,
+            initial=steps_done,
+            desc=f'{cfg.strategy} seed {cfg.run.seed}',
+            leave=False,
+            disable=None if progress and is_first else True,
+        ) as bar,
+        telling as tell,
+    ):
+        state = fit(run, out, state, bar, tell)
     if run.fabric.world_size > 1:
         # what follows is rank 0's alone, and nobody waits for it
         dist.destroy_process_group()
