@@ -43,7 +43,7 @@ MUTANTS = [
         tests='tests/test_pretrained.py::test_names_and_paths'),
     *of('pretrained.py',
         ('return isinstance(source, str) and source == PRETRAINED', 'return str(source) == PRETRAINED', 'a path is always a path'),
-        ("if is_name(source):\n        return Path()\n", '', 'nothing is written into a folder that was not meant'),
+        ('return Path()', 'return path', 'nothing is written into a folder that was not meant'),
         tests='tests/test_pretrained.py::test_names_and_paths'),
     *of('pretrained.py',
         ('if Path(PRETRAINED).exists():', 'if False:', 'who has a folder of that name is told which is taken'),
