@@ -196,6 +196,7 @@ def test_names_and_paths():
     assert not any(map(is_name, ('./pretrained', 'Pretrained', 'published', '')))
     assert place_of('pretrained') == shipped() and place_of('a/b') == Path('a/b')
     assert beside('a/b.safetensors') == Path('a') and beside(ROOT) == ROOT
+    assert beside('pretrained') == Path()
     assert is_ours('pretrained') and is_ours('x.safetensors') and is_ours(ROOT)
     assert not is_ours('resnet18')
 
