@@ -26,7 +26,7 @@ setup(
                  'Typing :: Typed'],
     python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=[lib, lib+'.*']),
-    package_data={lib: ['py.typed', 'assets/*']},
+    package_data={lib: ['py.typed', 'assets/*', 'assets/pretrained/*']},
     install_requires=cfg['requirements'].split(),
     extras_require={key.removesuffix(suffix): cfg[key].split() for key in cfg if key.endswith(suffix)},
     entry_points={'console_scripts': cfg['console_scripts'].split(),

@@ -24,6 +24,10 @@ def cifar(root, train, download):
     n = COUNT['train' if train else 'test']
     return SimpleNamespace(data=noise(n, 32, 32, 3), targets=[i % 2 for i in range(n)], classes=['a', 'b'])
 
+def fashion(root, train, download):
+    n = COUNT['train' if train else 'test']
+    return SimpleNamespace(data=noise(n, 28, 28), targets=[i % 2 for i in range(n)], classes=['a', 'b'])
+
 def stl10(root, split, download):
     n = COUNT[split]
     labels = np.full(n, -1) if split == 'unlabeled' else np.arange(n) % 2
@@ -32,7 +36,7 @@ def stl10(root, split, download):
 @pytest.fixture
 def images(monkeypatch, tmp_path):
     "Stand-ins for what torchvision downloads, and a folder of images."
-    for name, stored in dict(CIFAR10=cifar, CIFAR100=cifar, STL10=stl10).items(): monkeypatch.setattr(torchvision.datasets, name, stored)
+    for name, stored in dict(CIFAR10=cifar, CIFAR100=cifar, STL10=stl10, FashionMNIST=fashion).items(): monkeypatch.setattr(torchvision.datasets, name, stored)
     for split, n in (('train', 6), ('val', 4)):
         for i, pixels in enumerate(noise(n, 224, 224, 3)):
             path = tmp_path/'images'/split/'ab'[i % 2]/f'{i}.png'
@@ -67,7 +71,7 @@ def test_trains_continues_and_scores(name, images, tmp_path, monkeypatch, capsys
 
 SIDES = {'cifar10': 32, 'cifar100': 32, 'stl10': 32, 'tinyimagenet': 64, 'imagenet100': 224} # pixels
 
-@pytest.mark.parametrize('name', sorted(PRESETS.keys() - {'quick'}))
+@pytest.mark.parametrize('name', sorted(PRESETS.keys() - {'quick', 'fashion-small-10ep'}))
 def test_is_what_its_name_says(name, images):
     data, encoder, epochs = name.split('-')
     fields = {k: v for k, v in PRESETS[name].items() if k not in OF_COMPARE} | {'encoder': 'small', 'data_root': str(images), 'batch_size': 4}
@@ -76,6 +80,12 @@ def test_is_what_its_name_says(name, images):
     assert run.images.x.shape[1:] == (3, SIDES[data], SIDES[data]) and RECIPES[run.images.name] == COLOUR
     last = assign_schedules(run, run.steps*fields['epochs'] - 1)['lr']
     assert last == fields['lr'] if '400ep' in name else last < fields['lr']/100
+
+def test_the_run_that_is_shipped_is_what_its_name_says():
+    cfg = run_of(**PRESETS['fashion-small-10ep'])
+    data, encoder, epochs = 'fashion-small-10ep'.split('-')
+    assert cfg.data.dataset.startswith(data) and cfg.model.encoder == encoder and cfg.optim.epochs == int(epochs.removesuffix('ep'))
+    assert (cfg.strategy, cfg.run.precision, cfg.data.data_root) == ('simclr', '32-true', None)
 
 @pytest.mark.parametrize('name', ['cifar100-r18-200ep', 'stl10-r50-400ep', 'imagenet100-r50-200ep']) # one of each kind of data; the small encoder saves time
 def test_compares(name, images, tmp_path, capsys):

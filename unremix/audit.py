@@ -195,7 +195,7 @@ def audit(
     """
     source, out = Path(source), Path(out)
     is_folder = source.is_dir()
-    allowed = 'a run folder or a model of timm, for a folder of images'
+    allowed = 'a run folder, pretrained or a model of timm, for a folder of images'
     require((model is not None) == is_folder, 'model', allowed, model)
     with hold_folder(out):
         if is_folder:
@@ -226,7 +226,7 @@ class AuditCommand:
 
     # folder of images, or file of embeddings: .npz or .parquet of embed, or .npy (n f)
     source: tyro.conf.Positional[Path]
-    model: str | None = None  # for a folder: run folder or name of a model of timm
+    model: str | None = None  # for a folder: run folder, pretrained or a model of timm
     images: Path | None = None  # folder of the images of embeddings; None = as stored
     out: Path = Path('runs/audit')  # folder
     pairs: int = 1000  # listed of each kind, 1 or more; copies are all listed

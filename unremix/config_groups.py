@@ -62,8 +62,8 @@ class ModelConfig:
     "The encoder and its projection head."
 
     encoder: str = 'small'  # small, resnet18, resnet50, or timm:NAME
-    # run folder or file of weights that the encoder begins with; published = those of
-    # torchvision or timm; None = a fresh one
+    # run folder or file of weights that the encoder begins with; pretrained = those of
+    # this package, published = of torchvision or timm; None = a fresh one
     start_from: str | None = None
     head_hidden: int = 512  # width of the projection head's hidden layer, 1 or more
     head_out: int = 128  # dimensions of the embedding z, 2 or more

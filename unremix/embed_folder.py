@@ -25,7 +25,7 @@ from .embedding_files import ImageList, arrow, list_images
 from .embedding_files import load_embeddings, save_embeddings, save_shard
 from .image_files import DatasetMissing
 from .image_parts import first_names, tell
-from .kept_encoder import Encoder, load_encoder
+from .kept_encoder import Encoder, is_ours, load_encoder
 from .parsing import parse
 from .safe_files import hold, read_json, remove_left, write_json
 
@@ -37,11 +37,11 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
         from timm.data import resolve_model_data_config
     except ImportError as e:
         raise ValueError(
-            f'model {name!r} is no run folder, and a model of timm needs timm: '
+            f'model {name!r} is no run folder nor pretrained, and timm is missing: '
             "pip install 'unremix[export]'"
         ) from e
     known = timm.is_model(name.split('.')[0])
-    allowed = 'a run folder, a .safetensors file or a name that timm knows'
+    allowed = 'pretrained, a run folder, a .safetensors file or a name that timm knows'
     require(known, 'model', allowed, name)
     try:
         source: Any = {'checkpoint_path': str(weights)} if weights else {}
@@ -62,8 +62,8 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
 
 
 def encoder_of(model: str | Path, weights: Path | None = None) -> Encoder:
-    "The encoder of a run, of an exported file, or of timm by name."
-    if not (Path(model).exists() or str(model).endswith('.safetensors')):
+    "The encoder of a run, of an exported file, of this package, or of timm by name."
+    if not is_ours(model):
         return of_timm(str(model), weights)
     require(weights is None, 'weights', 'None for a run', str(weights))
     return load_encoder(model)
@@ -170,7 +170,7 @@ def gather_shards(
 
 # %% ../nbs/library/103_embed_folder.ipynb #9b555e87
 def embed_folder(
-    model: str | Path,  # run folder, exported file, or name of a model of timm
+    model: str | Path,  # run folder, exported file, 'pretrained', or a model of timm
     folder: str | Path,  # of images
     out: str | Path,  # .npz or .parquet
     *,
@@ -230,7 +230,7 @@ class EmbedCommand:
     The same command continues a stopped one.
     """
 
-    # run folder, exported .safetensors file, or name of a model of timm
+    # run folder, exported .safetensors file, pretrained, or name of a model of timm
     model: tyro.conf.Positional[str]
     folder: tyro.conf.Positional[Path]  # of images: flat, by class, or with train/
     out: Path = Path('embeddings.npz')  # .npz, or .parquet where pyarrow is installed

@@ -24,6 +24,7 @@ from .arguments import is_one_of, require
 from .encoders import make_encoder
 from .kept_encoder import Encoder, load_encoder, of_safetensors
 from .parsing import parse
+from .pretrained import beside
 
 # %% ../nbs/library/101_export.ipynb #54c26402
 class FromBytes(nn.Module):
@@ -206,7 +207,7 @@ def largest_difference(encoder: Encoder, features: Features) -> float:
 
 
 def export_encoder(
-    source: str | Path,  # run folder, or a .safetensors file of one
+    source: str | Path,  # run folder, a .safetensors file of one, or 'pretrained'
     to: str,  # a key of `FORMATS`
     out: str | Path | None = None,  # file; None: its usual name beside the source
 ) -> tuple[Path, float]:  # the file, and the largest difference of a feature
@@ -220,8 +221,7 @@ def export_encoder(
     """
     require(is_one_of(to, FORMATS), 'to', f'one of {list(FORMATS)}', to)
     encoder, chosen = load_encoder(source), FORMATS[to]
-    beside = Path(source) if Path(source).is_dir() else Path(source).parent
-    path = Path(out) if out else beside / chosen.file
+    path = Path(out) if out else beside(source) / chosen.file
     path.parent.mkdir(parents=True, exist_ok=True)
     trial = path.with_name(f'trial-{os.getpid()}-{path.name}')
     try:
@@ -237,9 +237,9 @@ def export_encoder(
 class ExportCommand:
     "Write the encoder of a run for other programs; it is read again and compared."
 
-    run: tyro.conf.Positional[Path]  # run folder, or an exported .safetensors file
+    run: tyro.conf.Positional[str]  # run folder, exported .safetensors, or pretrained
     to: Literal['safetensors', 'onnx', 'torchscript', 'timm'] = 'safetensors'
-    out: Path | None = None  # file; None = in the run folder
+    out: Path | None = None  # file; None = in the run folder, or here for pretrained
 
 
 def run_export(args: list[str]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .arguments import require
 from .encoders import make_encoder, published_weights
 from .image_folder import file_digest
+from .pretrained import place_of
 
 # %% ../nbs/library/114_starting_weights.ipynb #89517213
 State = dict[str, Tensor]
@@ -39,12 +40,12 @@ def prefixes(state: State, names: list[str]) -> list[str]:
 def file_of(source: str) -> Path:
     """The file that holds these weights; `ValueError` if there is none.
 
-    Of a run folder it is the last checkpoint.
+    Of a run folder it is the last checkpoint, also of the one in this package.
     """
-    path = Path(source)
+    path = place_of(source)
     if path.is_dir():
         path = path / 'checkpoint.pt'
-    allowed = 'a run folder with a checkpoint.pt, a file of weights or published'
+    allowed = 'a run folder with a checkpoint.pt, a file, pretrained or published'
     require(path.is_file(), 'start_from', allowed, source)
     return path
 
@@ -146,7 +147,7 @@ def fitting(
 
 def start_encoder(
     encoder: nn.Module,  # changed in place
-    source: str,  # run folder, file of weights, or 'published'
+    source: str,  # run folder, file of weights, 'pretrained' or 'published'
     name: str,  # of the encoder
     shape: tuple[int, ...],  # of the images, (n c h w): a network of timm fits its stem
 ) -> None:
