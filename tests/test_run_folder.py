@@ -37,7 +37,7 @@ def stopped(cfg, out, after, monkeypatch):
 
 # Who it is
 
-OTHER = {'log_every': 3, 'save_every': 1, 'data_root': 'elsewhere', 'accelerator': 'auto', 'devices': 2, 'num_nodes': 2}
+OTHER = {'log_every': 3, 'save_every': 1, 'data_root': 'elsewhere', 'decode_to': 'x', 'accelerator': 'auto', 'devices': 2, 'num_nodes': 2}
 
 
 @pytest.mark.parametrize('field', NOT_OF_THE_RUN)
