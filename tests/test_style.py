@@ -131,7 +131,8 @@ def imports_of(path):
 
 
 IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then their form
-SHOWN_LATER = {'tasks', 'starting_weights', 'loggers'}  # training asks them; their pages train
+# training asks them; their pages train
+SHOWN_LATER = {'tasks', 'starting_weights', 'decoded_images', 'loggers'}
 
 
 def test_pages_are_numbered_as_they_import():

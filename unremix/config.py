@@ -153,6 +153,8 @@ def check_together(cfg: TrainConfig) -> None:
     named = cfg.data.dataset == 'imagefolder'
     what = f'None with {cfg.data.dataset}, whose images have no names'
     require(named or not cfg.data.sample_ids, 'sample_ids', what, cfg.data.sample_ids)
+    what = f'None with {cfg.data.dataset}, which is no folder of image files'
+    require(named or not cfg.data.decode_to, 'decode_to', what, cfg.data.decode_to)
     if cfg.strategy != 'supervised':
         return
     what = 'None with supervised, which has no negatives'

@@ -41,6 +41,9 @@ class DataConfig:
     validation: int | None = None
     # side in pixels, 8 or more; None = as stored, 64 for imagefolder
     image_size: int | None = None
+    # for imagefolder: folder where the decoded images are kept and read from at each
+    # step; None = in memory
+    decode_to: str | None = None
     # factor on the changes of light and on how much a crop leaves out, 0 to 2
     augment_strength: float = 1.0
     # table of `unremix audit`: images of one id are no negatives; None = all differ
@@ -88,8 +91,7 @@ class LossConfig:
     # class prior, 0 to below 1; None = the strategy's (.1 for debiased and hcl)
     tau_plus: float | None = None
     chunk_size: int | None = None  # anchors at a time, 1 or more; None = all
-    # several processes: negatives of all of them
-    gather_distributed: bool = True
+    gather_distributed: bool = True  # several processes: negatives of all of them
 
     limits: ClassVar[dict[str, Limit]] = {'chunk_size': at_least(1)}
 
@@ -152,8 +154,7 @@ class OptimConfig:
     weight_decay: float = 1e-6  # 0 or more
     warmup_epochs: float = 0.5  # linear warm-up, 0 to epochs
     lr_schedule: str = 'cosine'  # cosine or constant, after the warm-up
-    # largest norm of the gradient, above 0; None = no clipping
-    clip_grad: float | None = None
+    clip_grad: float | None = None  # largest gradient norm, above 0; None = no clipping
 
     limits: ClassVar[dict[str, Limit]] = {
         'epochs': at_least(1),
@@ -207,8 +208,7 @@ class RunConfig:
     # together
     devices: int = 1
     num_nodes: int = 1  # machines, 1 or more
-    # statistics of BatchNorm over all processes (GPUs only)
-    sync_batchnorm: bool = False
+    sync_batchnorm: bool = False  # BatchNorm sees all processes' views (GPUs only)
     seed: int = 0  # of weights, batches and augmentations, 0 to 2**31-1
     log_every: int = 10  # steps between two lines of log.jsonl, 1 or more
     # steps between checkpoints, 1 or more; None = at the end of each epoch

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments import require
+from .decoded_images import load_decoded
 from unremix.image_sets import (
     Images,
     from_torchvision,
@@ -31,7 +32,7 @@ from unremix.image_sets import (
 )
 from .machine import require_memory
 from .own_images import load_imagefolder, read_once
-from .tasks import Samples, Some, choose
+from .tasks import Samples, Some, choose, in_parts
 
 # Whoever loads images wants these too.
 from .image_files import DatasetMissing as DatasetMissing
@@ -92,7 +93,7 @@ def resize(images: Images, size: int) -> Images:
     instead = 'give a smaller image_size or limit'
     require_memory(number * channels * size**2, what, instead)
     # in parts: floats are four times as large
-    parts = [with_size(x, size) for x in images.x.split(1000)]
+    parts = [with_size(x, size) for x in in_parts(images.x, 1000)]
     return replace(images, x=torch.cat(parts))
 
 # %% ../nbs/library/57_data.ipynb #6bbed423
@@ -118,8 +119,10 @@ def load_dataset(
     limit: int | None = None,  # ≥ 1: only so many images, classes taking turns
     # ≥ 8 pixels: resize to a square of this size; None: as stored (imagefolder: 64)
     image_size: int | None = None,
+    # imagefolder: folder for the decoded images, which stay on disk; None: in memory
+    decode_to: str | Path | None = None,
 ) -> Images:
-    """A data set as one tensor.
+    """A data set as one tensor, or as a file that is read like one.
 
     Raises `ValueError` (or `DatasetMissing`, one too) saying what to do.
     """
@@ -133,10 +136,12 @@ def load_dataset(
     fits = image_size is None or is_count(image_size, 8)
     pixels = 'None or a whole number of pixels ≥ 8'
     require(fits, 'image_size', pixels, image_size)
-    asked = name, split, str(data_root), limit, image_size
-    return read_once(
-        asked, lambda: read_dataset(name, split, data_root, limit, image_size)
-    )
+    of_files = decode_to is None or name == 'imagefolder'
+    allowed = f'None with {name}, which is no folder of image files'
+    require(of_files, 'decode_to', allowed, str(decode_to))
+    asked = name, split, data_root, limit, image_size, decode_to
+    key = tuple(str(x) if isinstance(x, Path) else x for x in asked)
+    return read_once(key, lambda: read_dataset(*asked))
 
 
 def read_dataset(
@@ -145,10 +150,14 @@ def read_dataset(
     data_root: str | Path | None,
     limit: int | None,
     image_size: int | None,
+    decode_to: str | Path | None,
 ) -> Images:
     "What `load_dataset` does once its arguments are good."
+    side = image_size or 64
+    if decode_to is not None:
+        return load_decoded(split, data_root, decode_to, side, limit)
     if name == 'imagefolder':
-        return load_imagefolder(split, data_root, image_size or 64, limit)
+        return load_imagefolder(split, data_root, side, limit)
     images = DATASETS[name](split, data_root)
     if limit:
         in_turns = rank_in_class(images.y).argsort(stable=True)

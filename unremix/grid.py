@@ -128,7 +128,7 @@ def run_key(cfg: TrainConfig) -> str:
 
     Fields at their defaults do not count, so that a later release may add some.
     """
-    irrelevant = ['log_every']
+    irrelevant = ['log_every', 'decode_to']
     if cfg.data.dataset not in ('imagefolder', 'npz'):
         irrelevant.append('data_root')  # where the same images lie changes nothing
     fields = {k: v for k, v in differing(cfg).items() if k not in irrelevant}

@@ -27,9 +27,10 @@ from .image_files import DatasetMissing
 # %% ../nbs/library/53_image_sets.ipynb #62d3e549
 @dataclass(frozen=True)
 class Images:
-    "A data set in memory."
+    "A data set."
 
-    x: Tensor  # (n c h w) uint8
+    # (n c h w) uint8: a tensor, or `unremix.decoded_images.PixelsOnDisk`
+    x: Any
     y: Tensor  # (n) int64 class; negative where unknown
     classes: tuple[str, ...]  # names of the classes
     name: str  # of the data set: decides which augmentations keep the class

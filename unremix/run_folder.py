@@ -37,13 +37,8 @@ class Settings(Protocol):
 
 
 # how and where, not what
-NOT_OF_THE_RUN = (
-    'log_every',
-    'save_every',
-    'data_root',
-    'accelerator',
-    'devices',
-    'num_nodes',
+NOT_OF_THE_RUN = tuple(
+    'log_every save_every data_root decode_to accelerator devices num_nodes'.split()
 )
 # asked in this way, whatever was chosen at the start is right
 LEFT_OPEN = {'precision': 'auto'}

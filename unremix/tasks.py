@@ -21,10 +21,11 @@ from .registry import object_of
 
 # %% ../nbs/library/79_tasks.ipynb #432f9adc
 class Samples(Protocol):
-    """A data set in memory: a frozen dataclass with these fields, and `ids` if it has.
+    """A data set: a frozen dataclass with these fields, and `ids` if it has.
 
     `x` is a tensor, or has `len(x)`, `x[idx]` for a LongTensor, `x.to(device)` and
-    `x.device`. `ids`, (n) int64, is the same number for samples that show the same.
+    `x.device`. An `x` that reads what it is asked for has `x.only(idx)` too, the same
+    inputs unread. `ids`, (n) int64, is the same number for samples that show the same.
     """
 
     def __len__(self) -> int: ...
@@ -58,7 +59,9 @@ def but(samples: Some, **changes: Any) -> Some:
 def choose(samples: Some, idx: Tensor) -> Some:
     "The samples at these places, or where a mask is true."
     places = idx.nonzero().flatten() if idx.dtype == torch.bool else idx
-    chosen = {'x': samples.x[places], 'y': samples.y[places]}
+    unread = getattr(samples.x, 'only', None)
+    x = unread(places) if unread else samples.x[places]
+    chosen = {'x': x, 'y': samples.y[places]}
     ids = ids_of(samples)
     return but(samples, **chosen, **({} if ids is None else {'ids': ids[places]}))
 

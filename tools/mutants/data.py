@@ -11,6 +11,13 @@ LOOK = some('one_look_at_both_parts', 'names_of_the_unlabelled', 'nested_folders
 SAME = some('moved_images_are_the_same', 'changed_labels_in_a_list_are_seen', 'lines_of_other_images_are_refused')
 ONCE = some('let_go_after_an_error', 'train_and_evaluate_read_each_file_once', 'changed_labels_in_a_list_are_seen')
 TOLD = some('told_before_the_first_step')
+def on_disk(*names): return ' '.join(f'tests/test_decoded_images.py::test_{n}' for n in names)
+ASKED = on_disk('every_way_of_asking_gives_what_a_tensor_gives', 'choosing_and_moving_read_nothing')
+KEPT = on_disk('the_same_images_as_in_memory', 'an_old_file_is_never_read', 'a_new_file_takes_the_place_of_a_damaged_one', 'half_a_file_is_made_anew', 'nothing_but_damaged_files')
+TURNS = on_disk('one_decodes_and_the_others_wait', 'waits_as_long_as_another_process_decodes')
+REFUSED = on_disk('a_full_disk_is_told_before_decoding')
+WAYS = on_disk('where_images_lie_is_not_what_a_run_is', 'only_folders_of_files_are_decoded', 'raw_pixels_that_do_not_fit')
+BOUNDED = on_disk('memory_does_not_grow_with_the_folder')
 
 MUTANTS = [
     *of('image_files.py', FILES,
@@ -115,10 +122,41 @@ MUTANTS = [
         ('if names:', 'if not names:', 'damaged files are named'),
         ('while len(places) < limit', 'while len(places) < 0 * limit', 'a limit is kept although files are damaged'),
         ('complaints[row] = e', 'pass', 'a damaged file is no image of noise')),
+    *of('decoded_images.py', ASKED,
+        ('rows=self.rows[places.cpu()]', 'rows=places.cpu()', 'a choice from a choice'),
+        ('file.seek(row * of_one)', 'file.seek(0)', 'each image is where it was written'),
+        ('file.readinto(image) != of_one', 'file.readinto(image) < 0', 'no image of what memory held before'),
+        ('pixels.shape[1:]).to(self.device)', 'pixels.shape[1:])', 'a batch is where the encoder is')),
+    *of('decoded_images.py', KEPT,
+        ('if tried == end and found < limit:', 'if False:', 'a limit is kept although files are damaged'),
+        ('tried += len(part)', 'tried += len(places)', 'no file is decoded twice'),
+        ("f'{stored} {size} Pillow", "f'{size} Pillow", 'changed images are decoded anew'),
+        ("f'{stored} {size} Pillow", "f'{stored} Pillow", 'another size is another file'),
+        ('Pillow {PIL.__version__}', 'Pillow', 'another Pillow may decode otherwise'),
+        ('same and enough', 'enough', 'images that stand for damaged ones change too'),
+        ('same and enough', 'same', 'a new image takes the place of a damaged one'),
+        ('st_size != bytes_of_all', 'st_size < 0', 'a file that was cut'),
+        ('            self.path.unlink()\n', '', 'no file without an image')),
+    *of('decoded_images.py', TURNS,
+        ('            held.enter_context(hold(path, what, WAIT))\n', '', 'two processes do not decode the same'),
+        ('asked.about() or asked.make()', 'asked.make()', 'who waited uses what was made'),
+        ('            remove_left(path.parent, path.stem)\n', '', 'no rest of a killed process')),
+    *of('decoded_images.py', REFUSED,
+        ('if need > free:', 'if False:', 'a full disk is told before the work'),
+        ('        require_disk(need, what, self.path.parent)\n', '', 'and the folder is asked')),
+    *of('decoded_images.py', BOUNDED,
+        ('at_once = max(1, PART // of_one)', 'at_once = len(order)', 'memory does not grow with the folder')),
+    *of('tasks.py', ASKED,
+        ("unread = getattr(samples.x, 'only', None)", 'unread = None', 'a choice of images reads none')),
+    *of('run_folder.py', WAYS, ('data_root decode_to', 'data_root', 'a run goes on from disk')),
+    *of('grid.py', WAYS, ("['log_every', 'decode_to']", "['log_every']", 'where images lie changes nothing')),
+    *of('data.py', WAYS, ("    require(of_files, 'decode_to', allowed, str(decode_to))\n", '', 'an option that does nothing is refused')),
+    *of('config.py', WAYS, ("    require(named or not cfg.data.decode_to, 'decode_to', what, cfg.data.decode_to)\n", '', 'and in a configuration')),
+    *of('image_task.py', WAYS, ("    require_memory(4 * small.x.numel(), f'{len(images)} images as vectors', LESS)\n", '', 'raw pixels that do not fit')),
     *of('own_images.py', LOOK,
         ('number.get(name, -1 - i)', 'number.get(name, -1)', 'no two unlabelled images share a class')),
     *of('own_images.py', SAME,
-        ('order[:limit].tolist())', 'order[:1].tolist())', 'the fingerprint is of all images')),
+        ('fingerprint_of_files(folder, order[:limit],', 'fingerprint_of_files(folder, order[:1],', 'the fingerprint is of all images')),
     *of('own_images.py', ONCE,
         ('        if not _depth:\n            _held.clear()', '        pass', 'images are let go at the end'),
         ('    if key not in _held:\n', '    if True:\n', 'a comparison reads each file once'),

@@ -817,7 +817,7 @@ DATA = of('image_sets.py', READING,
     ('return self.normalised(x.float() / 255)', 'return x.float() / 255 - self.mean', 'what evaluation sees is normalised')) + of('data.py', READING,
     ('known = samples.y >= 0\n    return', 'known = samples.y > -2\n    return', 'unlabelled images are not scored'),
     ('in_turns = rank_in_class(images.y).argsort(stable=True)', 'in_turns = torch.arange(len(images))', 'classes take turns in a limit'),
-    ('image_size or 64, limit)', 'image_size or 32, limit)', 'the documented size of folders'),
+    ('image_size or 64', 'image_size or 32', 'the documented size of folders'),
     ('choose(images, stays.nonzero().flatten()), choose(images, out)', 'images, choose(images, out)', 'held-out images are not trained on'),
     ('+ 0.5) * count / n', '+ 0.5) * count / n / 2', 'held-out images are spread over all classes'),
     ('images.x.shape[-2:] == (size, size)', 'images.x.shape[-1] == size', 'images that are not square are resized'))

@@ -122,9 +122,8 @@ MUTANTS = [
         ('error = error.__context__', 'error = None', 'the reason below an error of torch.save'),
         ('math.isfinite(value) else None', 'value == value else None', 'json has no infinity')),
     *of('run_folder.py', nodes(FOLDER, 'parts_have_names_of_their_own', 'an_error_inside_of_a_library_is_found', 'json_has_no_nan', 'how_and_where_are_not_what', 'what_is_refused_by_both', 'a_run_from_a_gpu_goes_on_without_one', 'a_run_of_two_processes_goes_on_with_one', 'a_run_from_a_gpu_is_scored_without_one', 'goes_on_with_other_habits'),
-        ("    'accelerator',\n", '', 'a run of another machine'),
-        ("    'data_root',", ("    'data_root',\n"
-            "    'lr',"), 'half a run with another setting')),
+        ('decode_to accelerator devices', 'decode_to devices', 'a run of another machine'),
+        ('save_every data_root', 'save_every lr data_root', 'half a run with another setting')),
     *of('checkpoint.py', nodes(FOLDER, 'parts_have_names_of_their_own', 'an_error_inside_of_a_library_is_found', 'json_has_no_nan', 'how_and_where_are_not_what', 'what_is_refused_by_both', 'a_run_from_a_gpu_goes_on_without_one', 'a_run_of_two_processes_goes_on_with_one', 'a_run_from_a_gpu_is_scored_without_one', 'goes_on_with_other_habits'),
         ('if not (same or is_over):', 'if not same:', 'scoring is not going on'),
         ('same = len(saved) == size and kinds', 'same = kinds', 'generators of other processes'),
