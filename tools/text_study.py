@@ -22,12 +22,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from text_experiment import cosines, encode, scores_of, statistics_of, train
 from unremix.sentence_loss import SentenceLoss
-from unremix.text_data import TextPairs, embedded_pairs, near_duplicates, neighbours, split_by_source, tokens, word_table, words_of
-from unremix.text_scores import PROBES, STS, bm25_scores, probe_scores, read_texts, search_scores, sts_scores
-from unremix.text_task import TextEncoder, bag_of_words, minilm
+from unremix.text_data import TextPairs, embedded_pairs, near_duplicates, neighbours, split_by_source, word_table, words_of
+from unremix.text_scores import PROBES, STS, bm25_scores, classifier, probe_scores, read_texts, search_scores, sts_scores
+from unremix.text_task import TextEncoder, minilm
 
 Row = tuple[str, float, float | None]  # strategy, temperature, τ⁺ (None: the strategy's own)
 FOUR = (0.05, 0.1, 0.2, 0.5)  # temperatures
@@ -51,7 +52,7 @@ TUNING_SEEDS, FRESH_SEEDS, FEW_SEEDS = range(100, 102), range(200, 210), range(5
 SUMMARIES = dict(epochs=6, batch=128, lr=3e-3, layers=1, length=20)
 SENTENCES = dict(epochs=1, batch=128, lr=3e-3, layers=1, length=24, pairs=40_000)
 PROBED = 'simclr', 'hcl', 'unremix'  # of `AT_05`
-FOLDS = dict(folds=10, inner=3)
+MOST, FOLDS = 2000, dict(folds=10, inner=3)  # sentences of a set that are probed, and how
 ABSTRACTS = dict(epochs=6, batch=128, lr=3e-3, layers=1, length=64)
 
 
@@ -151,9 +152,18 @@ def scifact_study(folder: Path) -> Study:
     return Study(pairs, near_duplicates(pairs), ABSTRACTS, score, pairs)
 
 
+def some_sentences(folder: Path) -> dict[str, Any]:
+    "At most `MOST` of each list, the same ones for everybody; all of a test list."
+    found = {}
+    for name, pairs in read_texts(folder, 'MR').items():
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0)).tolist()
+        found[name] = pairs if name.endswith('_test') else [pairs[i] for i in sorted(order[:MOST])]
+    return found
+
+
 def probe_study(folder: Path) -> Study:
     "Trained on ordered sentences; scored by a logistic regression per set."
-    data = read_texts(folder, 'MR')
+    data = some_sentences(folder)
     study = ordered_study(folder)
     return study._replace(score=lambda model: probed(lambda texts: encode(model, texts), data))
 
@@ -162,9 +172,20 @@ def probed(encode: Callable[[Any], torch.Tensor], data: dict[str, Any]) -> dict[
     return {'scores': {name: round(x, 5) for name, x in probe_scores(encode, data, PROBES, **FOLDS).items()}}
 
 
-def bag(texts: Any) -> torch.Tensor:
-    "Which words occur, among 2,048 numbers; of length 1."
-    return F.normalize((bag_of_words(tokens(list(texts), 64)) > 0).float(), dim=1)
+def probed_words(data: dict[str, Any]) -> dict[str, Any]:
+    "The same with which words occur, in a sparse table."
+    found = {}
+    for name in PROBES:
+        parts = [data[part] for part in (['TREC_train', 'TREC_test'] if name == 'TREC' else [name])]
+        labels, texts = zip(*(pair for part in parts for pair in part))
+        table, y = word_table(texts).astype(np.float64), np.array(labels)
+        if len(parts) == 2:
+            n = len(parts[0])
+            found[name] = classifier(FOLDS['inner'], 0).fit(table[:n], y[:n]).score(table[n:], y[n:])
+            continue
+        outer = StratifiedKFold(FOLDS['folds'], shuffle=True, random_state=0)
+        found[name] = cross_val_score(classifier(FOLDS['inner'], 0), table, y, cv=outer).mean()
+    return {'scores': {name: round(float(x), 5) for name, x in found.items()}}
 
 
 class Lines:
@@ -272,13 +293,14 @@ def main() -> None:
         beside(lines, study, cut(FEW_SEEDS))
         run(lines, study, AT_05, cut(FEW_SEEDS))
     if args.study == 'probes':
-        study, data = probe_study(args.data), read_texts(args.data, 'MR')
-        for name, embed in (('words', lambda: bag), ('minilm', minilm)):
-            if (name, 0) not in lines.done:
-                lines.write(name, 0, **FOLDS, **probed(embed(), data))
+        study, data = probe_study(args.data), some_sentences(args.data)
+        if ('words', 0) not in lines.done:
+            lines.write('words', 0, **probed_words(data))
         for seed in cut(FEW_SEEDS):
             beside(lines, study, range(seed, seed + 1))
             run(lines, study, {name: AT_05[name] for name in PROBED}, range(seed, seed + 1))
+        if ('minilm', 0) not in lines.done:
+            lines.write('minilm', 0, **probed(minilm(), data))
 
 
 if __name__ == '__main__':
