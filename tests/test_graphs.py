@@ -440,6 +440,134 @@ def test_every_strategy_trains_on_graphs(tmp_path, atlas):
         assert len(losses) == 2 and all(map(math.isfinite, losses)), name
 
 
+PIECES = dict(modality='graph', limit=48, batch_size=24, epochs=2, log_every=1, accelerator='cpu', precision='32-true', seed=3)
+FORMS = 'infograph', 'infograph(class_prior=0.1)', 'infograph(beta=1)', 'infograph(beta=1, legacy_sign=True)', 'infograph(beta=2, class_prior=0.5, legacy_prior=True)'
+
+
+@pytest.mark.parametrize('strategy', FORMS)
+def test_infograph_in_the_loop_is_the_loss_without_it(strategy):
+    "The loss and the gradient of the first step, against a table of nodes and graphs that is built here."
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix.config import TrainConfig
+    from unremix.run_parts import set_up
+    from unremix.steps import epoch_steps, order_of
+    cfg = TrainConfig.of(PIECES | dict(strategy=strategy, lr=1e-9, warmup_epochs=0., weight_decay=0.))
+    torch.set_default_dtype(torch.float64)
+    try:
+        run, other = set_up(cfg), set_up(cfg)
+        for r in (run, other): r.model.double()
+        graphs = other.samples.x[order_of(other, 0)[:24]]
+        nodes, wholes, graph_of = other.model(graphs)
+        assert_close(wholes, other.model.global_head(torch.stack([other.model.encoder.nodes(graphs)[graph_of == i].sum(0) for i in range(24)])))
+        w = RescaledHCL(cfg.knobs.beta, cfg.knobs.legacy_sign)(local_global(nodes, wholes, graph_of)).exp()
+        T, own = nodes @ wholes.T, torch.arange(24) == graph_of[:, None]
+        cost, pull = torch.nn.functional.softplus(T), torch.nn.functional.softplus(-T[own])
+        push, prior = (w * cost).where(~own, 0.).sum(1) / 23, cfg.knobs.class_prior
+        rest = (push + prior * cost[own] if cfg.knobs.legacy_prior else push - prior * cost[own]) / (1 - prior)
+        wanted = (pull + (rest if cfg.knobs.legacy_prior else rest.clamp_min(0)) - 2 * math.log(2)).mean()
+        wanted.backward()
+        seen, step = [], run.optimizer.step
+        run.optimizer.step = lambda: (seen.append([p.grad.clone() for p in run.model.parameters()]), step())
+        _, loss, values = next(epoch_steps(run, 0))
+    finally: torch.set_default_dtype(torch.float32)
+    assert abs(loss.item() - wanted.item()) < 1e-8 and math.isfinite(loss.item())
+    for ours, p in zip(seen[0], other.model.parameters(), strict=True): assert_close(ours, p.grad, rtol=1e-6, atol=1e-9)
+    assert {'effective_negatives', 'weight_entropy', 'clamped_fraction'} == set(values) - {'lr'}
+    assert values['effective_negatives'] == pytest.approx(23) if cfg.knobs.beta == 0 else values['effective_negatives'] < 23
+
+
+def test_infograph_begins_with_the_encoder_of_the_others():
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix.config import TrainConfig
+    from unremix.run_parts import set_up
+    ours, theirs = (set_up(TrainConfig.of(PIECES | dict(strategy=s))).model.encoder.state_dict() for s in ('infograph', 'simclr'))
+    for name, x in theirs.items(): assert torch.equal(ours[name], x)
+
+
+@pytest.mark.parametrize('fields,sentence', [
+    (dict(modality='image'), 'strategy must be one that compares views, since images have no pieces here'),
+    (dict(modality='text'), 'strategy must be one that compares views, since texts have no pieces here'),
+    (dict(head_out=32), 'head_out must be left at 128 with infograph, which has neither views nor head'),
+    (dict(head_hidden=32), 'head_hidden must be left at 512 with infograph'),
+    (dict(chunk_size=8), 'chunk_size must be left at None with infograph'),
+    (dict(gather_distributed=False), 'gather_distributed must be left at True with infograph'),
+    (dict(devices=2), 'devices must be left at 1 with infograph'),
+    (dict(temperature=.2), 'temperature must be left at 0.5 with infograph, which has none'),
+    (dict(tau_plus=.1), 'tau_plus must be None with infograph'),
+    (dict(strategy='infograph(legacy_sign=True)'), 'legacy_sign must be False at beta = 0'),
+], ids=str)
+def test_infograph_is_refused_before_work_starts(fields, sentence, tmp_path, capsys):
+    "In Python, and as one line of the command that leaves no folder."
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix.cli import main
+    from unremix.config import TrainConfig
+    asked = PIECES | dict(strategy='infograph') | fields
+    with pytest.raises(ValueError) as error: TrainConfig.of(asked)
+    assert sentence in str(error.value)
+    shown = {k: v for k, v in asked.items() if k not in ('gather_distributed',)}
+    words = [w for k, v in shown.items() for w in (f'--{k.replace("_", "-")}', str(v))]
+    words += ['--no-gather-distributed'] if 'gather_distributed' in fields else []
+    assert main(['train', '--out', str(tmp_path / 'run'), *words]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told and told.count('\n') == 1 and not (tmp_path / 'run').exists()
+
+
+def test_infograph_goes_on_exactly(tmp_path):
+    "A run that stopped in its second epoch ends with the numbers of one that did not; its scores can be asked for again."
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix import train as module
+    from unremix.checkpoint import load_checkpoint
+    from unremix.config import TrainConfig
+    from unremix.evaluate import evaluate, score
+    cfg = TrainConfig.of(PIECES | dict(strategy='infograph(beta=1)', beta_end=0., save_every=1))
+    finish = lambda run: {'scores': score(run)}
+    whole = module.train(cfg, tmp_path / 'whole', finish, progress=False)
+    class Stop(Exception): pass
+    count = []
+    steps = module.epoch_steps
+    def stopping(*args, **kwargs):
+        for item in steps(*args, **kwargs):
+            yield item
+            count.append(1)
+            if len(count) == 3: raise Stop
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(module, 'epoch_steps', stopping)
+        with pytest.raises(Stop): module.train(cfg, tmp_path / 'parts', finish, progress=False)
+    parts = module.train(cfg, tmp_path / 'parts', finish, progress=False)
+    assert whole['loss'] == parts['loss'] and whole['scores'] == parts['scores'] and whole['steps'] == 4
+    a, b = (load_checkpoint(tmp_path / x / 'checkpoint.pt')['model'] for x in ('whole', 'parts'))
+    for name, x in a.items(): assert torch.equal(x, b[name]), name
+    assert {'linear', 'correct', 'alignment'} <= set(whole['scores']) and 'hardness' not in whole['scores']
+    assert evaluate(tmp_path / 'whole')['scores'] == whole['scores']
+
+
+def test_infograph_is_a_row_of_a_quick_comparison(tmp_path, capsys):
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix.cli import main
+    out = tmp_path / 'out'
+    few = '--limit 40 --batch-size 20 --epochs 1 --seeds 1 --timed-steps 1 --workers 1 --accelerator cpu'.split()
+    assert main(['compare', '--modality', 'graph', '--quick', *few, '--out', str(out), '--strategies', 'infograph', 'infograph(beta=1)', 'simclr']) == 0
+    rows = json.loads((out / 'result.json').read_text())['rows']
+    assert {'infograph', 'infograph(beta=1)', 'simclr', 'supervised', 'untrained'} <= set(rows)
+    assert rows['infograph(beta=1)']['step_seconds'] > 0
+    timed = capsys.readouterr().out.split('ms/step')[1]
+    assert 'infograph(beta=1)' in timed and 'infograph(beta=1)' in (out / 'table.md').read_text()
+    assert main(['strategies']) == 0
+    assert 'infograph' in capsys.readouterr().out
+
+
+def test_all_takes_pieces_where_there_are_some():
+    pytest.importorskip('torch_geometric', reason='the extra graph')
+    from unremix.compare_config import CompareConfig
+    on_graphs = CompareConfig.of(dict(modality='graph', strategies=('all',), limit=40, batch_size=20)).strategies
+    assert 'infograph' in on_graphs and 'infograph' not in CompareConfig(strategies=('all',)).strategies
+
+
+def test_a_loss_for_texts_is_not_one_of_pieces():
+    from unremix.sentence_loss import SentenceLoss
+    with pytest.raises(ValueError, match="strategy must be one that compares whole texts, got 'infograph'"): SentenceLoss(lambda x: x, 'infograph')
+
+
 def test_without_the_extra_there_is_one_sentence():
     code = "import sys; sys.modules['torch_geometric'] = None; from unremix.cli import main; main(['train', '--modality', 'graph', '--out', 'nowhere'])"
     hide = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n, *a: None if n == 'torch_geometric' else f(n, *a); import importlib.util; "

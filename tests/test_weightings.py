@@ -98,7 +98,7 @@ def composed(known, t):
 
 
 for name, known in registry.known().items():
-    if known.kind in COVERED or known.kind.__module__ == 'unremix.controls':
+    if known.kind in COVERED or known.kind.__module__ in ('unremix.controls', 'unremix.pieces'):
         continue
     if name in ABSENT:
         continue
@@ -123,7 +123,8 @@ SELECTING = NEVER_UNIFORM | {'ring', 'topk', 'margin', 'mmcl', 'mmcl_inverse'}
 CHOOSING_PAIRS = {'fnc'}  # by a threshold, which rounding may cross
 BEYOND_AVERAGE_ONE = {'h-scl'}  # as released: a factor that counts all negatives
 of_pairs = ('pairs', 'loss', 'batch')
-OTHERS = [n for n, s in registry.known().items() if s.place in of_pairs] + ['h-scl']
+IN_PLACE = {n: s for n, s in registry.known().items() if s.place in of_pairs}
+OTHERS = [n for n, s in IN_PLACE.items() if not s.of_pieces] + ['h-scl']
 every_loss = pytest.mark.parametrize('name', LOSSES)
 of_any_place = pytest.mark.parametrize('name', EVERY)
 on_devices = pytest.mark.parametrize('name', [x for x in EVERY if x not in ON_THE_HOST])

@@ -39,7 +39,10 @@ ARMS = 'untrained', *INFOGRAPH, *GRAPHCL
 BATCH = 64
 # set: steps of training, and the arms; the larger sets get fewer of both, and the baselines are dealt once
 FEWER = 'untrained', 'jsd', 'jsd hcl', 'jsd hcl legacy sign', 'jsd hcl as released', *GRAPHCL
-PLAN = {'mutag': (60, ARMS), 'ptc': (60, FEWER), 'imdb-b': (40, FEWER), 'proteins': (40, FEWER)}
+PLAN = {
+    'mutag': (60, ARMS), 'ptc': (60, FEWER), 'imdb-b': (40, FEWER), 'proteins': (40, FEWER), 'imdb-m': (40, FEWER),
+    'nci1': (200, FEWER),
+}
 
 
 def batches(n, steps):

@@ -4,9 +4,10 @@
     python tools/text_study.py tuned results/text/tuned.jsonl
     python tools/text_study.py ordered results/text/ordered.jsonl --data FOLDER
     python tools/text_study.py scifact results/text/scifact.jsonl --data FOLDER
+    python tools/text_study.py probes results/text/probes.jsonl --data FOLDER
 
 `tuned` takes each family's best setting from `tuning.jsonl` beside its own file. The folder holds `text_movie.json.gz`,
-`text_STS.json.gz` and `text_scifact.json.gz`. A line that is there already is not computed again.
+`text_STS.json.gz`, `text_scifact.json.gz` and `text_MR.json.gz`. `scifact` and `probes` need MiniLM as well. A line that is there already is not computed again.
 """
 import argparse
 import json
@@ -21,12 +22,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from text_experiment import cosines, encode, scores_of, statistics_of, train
 from unremix.sentence_loss import SentenceLoss
 from unremix.text_data import TextPairs, embedded_pairs, near_duplicates, neighbours, split_by_source, word_table, words_of
-from unremix.text_scores import STS, bm25_scores, read_texts, search_scores, sts_scores
-from unremix.text_task import TextEncoder
+from unremix.text_scores import PROBES, STS, bm25_scores, classifier, probe_scores, read_texts, search_scores, sts_scores
+from unremix.text_task import TextEncoder, minilm
 
 Row = tuple[str, float, float | None]  # strategy, temperature, τ⁺ (None: the strategy's own)
 FOUR = (0.05, 0.1, 0.2, 0.5)  # temperatures
@@ -49,6 +51,8 @@ AT_05: dict[str, Row] = {  # defaults at a low temperature
 TUNING_SEEDS, FRESH_SEEDS, FEW_SEEDS = range(100, 102), range(200, 210), range(5)
 SUMMARIES = dict(epochs=6, batch=128, lr=3e-3, layers=1, length=20)
 SENTENCES = dict(epochs=1, batch=128, lr=3e-3, layers=1, length=24, pairs=40_000)
+PROBED = 'simclr', 'hcl', 'unremix'  # of `AT_05`
+MOST, FOLDS = 2000, dict(folds=10, inner=3)  # sentences of a set that are probed, and how
 ABSTRACTS = dict(epochs=6, batch=128, lr=3e-3, layers=1, length=64)
 
 
@@ -148,6 +152,42 @@ def scifact_study(folder: Path) -> Study:
     return Study(pairs, near_duplicates(pairs), ABSTRACTS, score, pairs)
 
 
+def some_sentences(folder: Path) -> dict[str, Any]:
+    "At most `MOST` of each list, the same ones for everybody; all of a test list."
+    found = {}
+    for name, pairs in read_texts(folder, 'MR').items():
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0)).tolist()
+        found[name] = pairs if name.endswith('_test') else [pairs[i] for i in sorted(order[:MOST])]
+    return found
+
+
+def probe_study(folder: Path) -> Study:
+    "Trained on ordered sentences; scored by a logistic regression per set."
+    data = some_sentences(folder)
+    study = ordered_study(folder)
+    return study._replace(score=lambda model: probed(lambda texts: encode(model, texts), data))
+
+
+def probed(encode: Callable[[Any], torch.Tensor], data: dict[str, Any]) -> dict[str, Any]:
+    return {'scores': {name: round(x, 5) for name, x in probe_scores(encode, data, PROBES, **FOLDS).items()}}
+
+
+def probed_words(data: dict[str, Any]) -> dict[str, Any]:
+    "The same with which words occur, in a sparse table."
+    found = {}
+    for name in PROBES:
+        parts = [data[part] for part in (['TREC_train', 'TREC_test'] if name == 'TREC' else [name])]
+        labels, texts = zip(*(pair for part in parts for pair in part))
+        table, y = word_table(texts).astype(np.float64), np.array(labels)
+        if len(parts) == 2:
+            n = len(parts[0])
+            found[name] = classifier(FOLDS['inner'], 0).fit(table[:n], y[:n]).score(table[n:], y[n:])
+            continue
+        outer = StratifiedKFold(FOLDS['folds'], shuffle=True, random_state=0)
+        found[name] = cross_val_score(classifier(FOLDS['inner'], 0), table, y, cv=outer).mean()
+    return {'scores': {name: round(float(x), 5) for name, x in found.items()}}
+
+
 class Lines:
     "A file of lines, each written once."
 
@@ -216,7 +256,7 @@ def overlap(texts_a: list[str], texts_b: list[str]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('study', choices=['tuning', 'tuned', 'ordered', 'scifact'])
+    parser.add_argument('study', choices=['tuning', 'tuned', 'ordered', 'scifact', 'probes'])
     parser.add_argument('out', type=Path)
     parser.add_argument('--data', type=Path)
     parser.add_argument('--seeds', type=int, help='fewer than declared')
@@ -247,8 +287,20 @@ def main() -> None:
         if ('bm25', 0) not in lines.done:
             words = [[words_of(x) for x in side] for side in (claims, pairs.second)]
             lines.write('bm25', 0, **found_by(bm25_scores(*words), relevant))
+        if ('minilm', 0) not in lines.done:
+            claim, abstract = (F.normalize(minilm()(x), dim=1) for x in (claims, pairs.second))
+            lines.write('minilm', 0, **found_by(claim @ abstract.T, relevant))
         beside(lines, study, cut(FEW_SEEDS))
         run(lines, study, AT_05, cut(FEW_SEEDS))
+    if args.study == 'probes':
+        study, data = probe_study(args.data), some_sentences(args.data)
+        if ('words', 0) not in lines.done:
+            lines.write('words', 0, **probed_words(data))
+        for seed in cut(FEW_SEEDS):
+            beside(lines, study, range(seed, seed + 1))
+            run(lines, study, {name: AT_05[name] for name in PROBED}, range(seed, seed + 1))
+        if ('minilm', 0) not in lines.done:
+            lines.write('minilm', 0, **probed(minilm(), data))
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from .config_groups import END, HOME, LossConfig, RENAMED, ScheduleConfig
 from .data import is_count
 from .registry import Strategy, find, from_text, known, perhaps, with_all
 from .several_runs import rehearse
+from .tasks import find_task
 
 # %% ../nbs/library/73_compare_config.ipynb #ad2fc200
 # how it is computed, not what: no file says it, and a folder goes on with others
@@ -191,7 +192,8 @@ def check_rows(cfg: CompareConfig) -> None:
     is_list = isinstance(given, (tuple, list)) and len(given) > 0
     texts = is_list and all(isinstance(row, str) for row in given)
     require(texts, 'strategies', 'one or more rows, such as simclr', given)
-    rows = with_all(tuple(given))
+    has_pieces = find_task(cfg.train.data.modality).pieces is not None
+    rows = with_all(tuple(given), has_pieces)
     object.__setattr__(cfg, 'strategies', rows)
     runs = [row_config(cfg, row) for row in rows]
     check_knobs(cfg)

@@ -28,8 +28,9 @@ from unremix.config_groups import (
 from .contrastive_loss import ContrastiveLoss
 from .encoders import check_network
 from .info_nce import InfoNCE
+from .pieces import PiecesLoss
 from .registry import PLACES, Strategy, find, from_text
-from .tasks import check_task, find_task
+from .tasks import check_pieces, check_task, find_task
 
 # Whoever describes a run wants these too.
 from .config_fields import check_field as check_field
@@ -136,6 +137,7 @@ def check_together(cfg: TrainConfig) -> None:
     task = find_task(cfg.data.modality)
     usual = {f: v for kind in GROUPS.values() for f, v in values_of(kind()).items()}
     check_task(cfg.fields(), usual | task.usual())
+    check_pieces(cfg.fields(), usual)
     processes, batch = cfg.run.processes, cfg.optim.batch_size
     shared = batch % processes == 0 and batch >= 2 * processes
     what = f'a multiple of devices × num_nodes ({processes}), 2 images or more each'
@@ -173,7 +175,8 @@ def criterion_of(cfg: TrainConfig) -> Any:  # a module
         return known.criterion(cfg)
     prior = prior_of(cfg, known)
     parts = {'loss': InfoNCE(prior or 0.0)} | known.parts_of(cfg.knobs)
-    return ContrastiveLoss(
+    kind = PiecesLoss if known.of_pieces else ContrastiveLoss
+    return kind(
         **parts,
         temperature=cfg.loss.temperature,
         chunk_size=cfg.loss.chunk_size,

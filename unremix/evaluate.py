@@ -185,7 +185,7 @@ def score(run: Run) -> dict[str, Any]:
     "Scores of a trained run on its test samples; what `train` calls at the end."
     cfg = run.cfg
     model: Any = run.model
-    encoder, head = model.encoder, model.head
+    encoder, head = model.encoder, getattr(model, 'head', None)
     test = test_samples(cfg, run.fabric.device)
 
     def features(x: Any, prepare: Callable[[Any], Any] = run.views.plain) -> Tensor:
@@ -196,7 +196,7 @@ def score(run: Run) -> dict[str, Any]:
     h1 = features(test.x, partial(run.views.one, which=0))
     h2 = features(test.x, partial(run.views.one, which=1))
     scores |= {'alignment': alignment(h1, h2), 'uniformity': uniformity(h_test)}
-    if not isinstance(run.criterion, ContrastiveLoss):
+    if head is None or not isinstance(run.criterion, ContrastiveLoss):
         return scores
     head.eval()
     criterion = run.criterion.eval()  # it learns nothing of test images

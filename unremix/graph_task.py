@@ -18,7 +18,7 @@ from .config_groups import DataConfig
 from .features import effective_rank
 from .graph_data import GRAPH_SETS, IN_FILES, Graphs, GraphSet, join
 from .graph_data import load_graphs
-from .graph_encoder import GIN
+from .graph_encoder import GIN, NodesAndGraphs
 from .graph_scores import degree_histogram, gaussian_kernel, kernel_svc
 from .image_sets import rank_in_class
 from .tasks import Features, Task, Views, choose
@@ -226,6 +226,7 @@ TASK = Task(
         'queue_size',
     ),
     probe=by_folds,
+    pieces=NodesAndGraphs,
     needs=('torch_geometric',),
     extra='graph',
 )

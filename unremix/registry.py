@@ -43,6 +43,8 @@ class Strategy:
     place: str = 'weights'  # of `PLACES`: what an instance is
     # an instance → the parts of a loss by place; None: it is the part itself
     parts: Callable[[Any], dict[str, Any]] | None = None
+    # True: its loss takes no views, but pieces of samples against whole ones
+    of_pieces: bool = False
 
     def parts_of(self, knobs: Any) -> dict[str, Any]:
         "Arguments of `ContrastiveLoss`, by place."
@@ -77,6 +79,7 @@ def strategy(
     has_temperature: bool = True,
     place: str = 'weights',
     parts: Callable[[Any], dict[str, Any]] | None = None,
+    of_pieces: bool = False,
 ) -> Callable[[Kind], Kind]:
     """Enter a frozen dataclass into the table of strategies; arguments as `Strategy`.
 
@@ -93,7 +96,8 @@ def strategy(
         what = 'one of ' + ', '.join(PLACES)
         require(place in PLACES, f'place of strategy {name!r}', what, place)
         loss = tau_plus, criterion, has_temperature
-        STRATEGIES[name] = Strategy(kind, weight, source, *loss, place, parts)
+        how = place, parts, of_pieces
+        STRATEGIES[name] = Strategy(kind, weight, source, *loss, *how)
         return kind
 
     return enter
@@ -125,6 +129,7 @@ PAGES = (  # with strategies
     'false_negatives',
     'cacr',
     'jensen_shannon',
+    'pieces',
     'batch_sampler',
     'controls',
 )
@@ -143,10 +148,11 @@ def known() -> dict[str, Strategy]:
     return dict(sorted(STRATEGIES.items(), key=place))
 
 
-def with_all(rows: tuple[str, ...]) -> tuple[str, ...]:
-    "The rows, with every strategy that has a name in place of `all`."
+def with_all(rows: tuple[str, ...], pieces: bool = False) -> tuple[str, ...]:
+    "The rows, with every strategy in place of `all`; `pieces`: those of pieces too."
     # cross-entropy with labels is a row of its own, which `supervised` switches
-    every = [name for name in known() if name != 'supervised']
+    fitting = {name for name, s in known().items() if pieces or not s.of_pieces}
+    every = [name for name in known() if name in fitting - {'supervised'}]
     found = []
     for row in rows:
         found += [x for x in every if x not in rows] if row == 'all' else [row]

@@ -69,10 +69,14 @@ class Classifier(nn.Linear):
         return super().forward(h), h
 
 # %% ../nbs/library/66_run_parts.ipynb #c1f5445d
-def make_model(cfg: TrainConfig, samples: Samples) -> nn.Module:  # a `Model`
+def make_model(cfg: TrainConfig, samples: Samples) -> nn.Module:  # has `.encoder`
     "Encoder f, then head g; the same weights for every contrastive strategy of a seed."
+    task = find_task(cfg.data.modality)
     torch.manual_seed(cfg.run.seed)
-    encoder: Any = find_task(cfg.data.modality).make_encoder(cfg, samples)
+    encoder: Any = task.make_encoder(cfg, samples)
+    if find(cfg.strategy).of_pieces:
+        assert task.pieces is not None  # `check_pieces` has looked
+        return task.pieces(encoder)
     head: nn.Module
     if cfg.strategy == 'supervised':
         head = Classifier(encoder.out_dim, len(samples.classes))

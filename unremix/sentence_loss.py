@@ -84,6 +84,7 @@ def check_fits(name: str, known: Strategy) -> None:
     "Raise `ValueError` for a strategy that pairs of texts cannot be trained with."
     usual = known.criterion is None and known.place != 'batch'
     what = 'one that needs neither labels nor its own loss or batches'
+    require(not known.of_pieces, 'strategy', 'one that compares whole texts', name)
     require(usual, 'strategy', what, name)
 
 

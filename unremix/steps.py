@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from .config import assign
 from .config_groups import LR_SCHEDULES
 from .gradient_cache import MicroBatches, RandomState, set_random_state
+from .pieces import PiecesLoss
 from .queue import follow
 from .run_parts import Run, embeddings_of
 from .safe_files import plain
@@ -147,13 +148,19 @@ def epoch_steps(
         batch = chosen(run, step, batch)
         idx = share_of(run, batch)
         x, y = run.samples.x[idx], run.samples.y[idx]
-        views = run.views(x)  # 2b, first views before second ones
-        forward = embed_with_keys if run.queue else embed
-        z, hidden, backward = forward(run, views)
         ids = ids_of(run.samples)
         shown = idx if ids is None else ids[idx]
-        loss, stats = loss_of(run, z, hidden, shown, y, log_now)
-        backward(loss)
+        if isinstance(run.criterion, PiecesLoss):
+            pieces, wholes, whole_of = run.model(run.views.plain(x))
+            of_pieces = run.criterion.of_pieces
+            loss, stats = of_pieces(pieces, wholes, whole_of, log_now)
+            run.fabric.backward(loss)
+        else:
+            views = run.views(x)  # 2b, first views before second ones
+            forward = embed_with_keys if run.queue else embed
+            z, hidden, backward = forward(run, views)
+            loss, stats = loss_of(run, z, hidden, shown, y, log_now)
+            backward(loss)
         if cfg.optim.clip_grad:
             limit = cfg.optim.clip_grad
             run.fabric.clip_gradients(run.model, run.optimizer, max_norm=limit)

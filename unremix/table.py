@@ -142,7 +142,7 @@ def negatives_block(rows: dict[str, Row]) -> str:
         + ('effective neg.', 'clamped', 'ms/step', 'overhead')
     ]
     for name, row in rows.items():
-        if 'hardness' not in row:
+        if not row.keys() & {'hardness', 'overhead'}:
             continue
         time, overhead = '–', '–'
         if 'overhead' in row:

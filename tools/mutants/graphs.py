@@ -12,6 +12,104 @@ def of(file, names, *changes):
 
 MUTANTS = (
     of(
+        'pieces.py',
+        'infograph_in_the_loop_is_the_loss_without_it',
+        (
+            'log_w = self.weights(c)\n            loss',
+            "log_w = self.weights(c).where(~c.negative, 0.0)\n            loss",
+            'hard negatives would not count',
+        ),
+        (
+            'loss = self.loss(c, log_w).mean()',
+            'loss = self.loss(c, log_w).sum()',
+            'large graphs would set the size of a step',
+        ),
+        (
+            'c = local_global(pieces, wholes, whole_of)',
+            "c = local_global(pieces, wholes, whole_of, anchors='graphs')",
+            "a graph would count once, and not each of its nodes, as InfoGraph's do",
+        ),
+        (
+            "OF_PIECES = 'effective_negatives', ",
+            "OF_PIECES = 'negative_similarity', ",
+            'the log would call inner products cosines',
+        ),
+    )
+    + of(
+        'pieces.py',
+        'infograph_is_refused_before_work_starts all_takes_pieces_where_there_are_some',
+        ('    of_pieces=True,', '', 'images would be trained with a loss of nodes'),
+        ('    has_temperature=False,', '', 'a temperature would be asked for and not used'),
+    )
+    + of(
+        'steps.py',
+        'infograph_in_the_loop_is_the_loss_without_it',
+        (
+            'pieces, wholes, whole_of = run.model(run.views.plain(x))',
+            'pieces, wholes, whole_of = run.model(run.views.one(x, 0))',
+            'InfoGraph would be trained on changed graphs',
+        ),
+    )
+    + of(
+        'tasks.py',
+        'infograph_is_refused_before_work_starts',
+        (
+            "require(task.pieces is not None, 'strategy', what, name)",
+            'pass',
+            'a run on images would fail after its data were loaded',
+        ),
+        (
+            "    'head_hidden',\n",
+            '',
+            'fields that nothing reads would be taken',
+        ),
+    )
+    + of(
+        'run_parts.py',
+        'infograph_in_the_loop_is_the_loss_without_it infograph_begins_with_the_encoder_of_the_others',
+        (
+            '        return task.pieces(encoder)',
+            '        return task.pieces(task.make_encoder(cfg, samples))',
+            'a difference from other strategies would be one of the first weights',
+        ),
+    )
+    + of(
+        'evaluate.py',
+        'infograph_goes_on_exactly',
+        (
+            'if head is None or not isinstance(run.criterion, ContrastiveLoss):',
+            'if not isinstance(run.criterion, ContrastiveLoss):',
+            'a trained run of pieces would fail when it is scored',
+        ),
+    )
+    + of(
+        'table.py',
+        'infograph_is_a_row_of_a_quick_comparison',
+        (
+            "if not row.keys() & {'hardness', 'overhead'}:",
+            "if 'hardness' not in row:",
+            'the cost of a step of InfoGraph would not be told',
+        ),
+    )
+    + of(
+        'registry.py',
+        'all_takes_pieces_where_there_are_some',
+        (
+            'if pieces or not s.of_pieces}',
+            'if True}',
+            '`--strategies all` would be refused on images',
+        ),
+    )
+    + of(
+        'sentence_loss.py',
+        'a_loss_for_texts_is_not_one_of_pieces',
+        (
+            "require(not known.of_pieces, 'strategy', 'one that compares whole texts', name)",
+            'pass',
+            'texts would be compared by a loss of nodes without a word',
+        ),
+    )
+    + of(
         'jensen_shannon.py',
         'the_loss_in_loops',
         (
