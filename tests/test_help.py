@@ -42,7 +42,7 @@ def test_choices_and_presets(capsys, monkeypatch):
         assert f'{name}: ' + ', '.join(told) in text and f'epochs {fields["epochs"]}' in text
     assert 'small, resnet18, resnet50, or timm:NAME (default: small)' in text
     assert '--no-channels-last memory layout that convolutions like (on; this switches it off)' in text
-    assert '--limit INT' in text and '--clip-grad FLOAT' in text and '--sync-batchnorm statistics of BatchNorm over all processes (GPUs only) --seed' in text
+    assert '--limit INT' in text and '--clip-grad FLOAT' in text and "--sync-batchnorm BatchNorm sees all processes' views (GPUs only) --seed" in text
 
 
 def test_knobs_stand_with_their_strategy(capsys, monkeypatch):

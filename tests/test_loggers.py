@@ -162,3 +162,13 @@ def test_a_grid_has_no_loggers(tmp_path, capsys):
     assert main(['sweep', str(tmp_path/'g.toml'), '--out', str(tmp_path/'o.jsonl'), '--runs', str(tmp_path/'runs')]) == 2
     said = capsys.readouterr().err
     assert said.count('\n') == 1 and 'loggers is no' in said
+
+
+def test_nobody_hears_what_is_no_number(tmp_path):
+    "The file says null where a number is NaN; TensorBoard would refuse it."
+    (tmp_path/'log.jsonl').write_text('{"step": 0, "loss": 1.0, "hardness": null}\n')
+    run = types.SimpleNamespace(fabric=types.SimpleNamespace(is_global_zero=True), cfg=run_of(**SMALL))
+    heard = []
+    with told(run, tmp_path, NAMES, lambda metrics, step: heard.append((step, metrics))) as tell: tell({'loss': 2., 'hardness': None}, 1)
+    assert heard == [(0, {'loss': 1.}), (1, {'loss': 2.})]
+    assert [r['loss'] for r in rows(tmp_path)] == [1., 2.]

@@ -318,10 +318,10 @@ def test_a_line_of_the_log(run_of, tmp_path, monkeypatch):
     monkeypatch.setattr(T.time, 'perf_counter', lambda: next(clock))
     log, told, run = Log(tmp_path/'log.jsonl', bar), [], run_of()
     log(run, 5, 1.5, {'lr': .1, 'clamped_fraction': 0., 'hardness': float('nan')}) # two steps of 16 images in 2 s
-    log(run, 8, 1.25, {'lr': .2})
+    log(run, 8, 1.25, {'lr': .2, 'effective_negatives': float('nan')})
     assert [json.loads(l) for l in (tmp_path/'log.jsonl').read_text().splitlines()] == [
         {'step': 5, 'epoch': 1, 'loss': 1.5, 'images_per_s': 16, 'lr': .1, 'clamped_fraction': 0., 'hardness': None},
-        {'step': 8, 'epoch': 2, 'loss': 1.25, 'images_per_s': 48, 'lr': .2}]
+        {'step': 8, 'epoch': 2, 'loss': 1.25, 'images_per_s': 48, 'lr': .2, 'effective_negatives': None}]
     assert told == ['loss 1.5, img/s 16, clamped 0', 'loss 1.25, img/s 48']
 
 

@@ -134,9 +134,10 @@ def told(
     loggers = made if on_log is None else [*made, on_log]
     hear = [listener(x) for x in loggers]
 
-    def tell(metrics: dict[str, float], step: int) -> None:
+    def tell(metrics: dict[str, Any], step: int) -> None:
+        known = {k: v for k, v in metrics.items() if v is not None}  # NaN in the file
         for listen in hear:
-            listen(metrics, step)
+            listen(known, step)
 
     status = 'failed'
     try:

@@ -130,10 +130,7 @@ def epoch_steps(
     done: int = 0,  # steps of this epoch that were taken before
     random: RandomState | None = None,  # state of the generators after them
 ) -> Iterator[tuple[int, Tensor, dict[str, float]]]:  # step, loss (), values of the log
-    """Train for one epoch, one step per iteration.
-
-    Everything random follows from (seed, epoch).
-    """
+    "Train for an epoch, a step per iteration; (seed, epoch) decide what is random."
     cfg = run.cfg
     order = order_of(run, epoch)
     if random is not None:
@@ -151,9 +148,8 @@ def epoch_steps(
         ids = ids_of(run.samples)
         shown = idx if ids is None else ids[idx]
         if isinstance(run.criterion, PiecesLoss):
-            pieces, wholes, whole_of = run.model(run.views.plain(x))
-            of_pieces = run.criterion.of_pieces
-            loss, stats = of_pieces(pieces, wholes, whole_of, log_now)
+            made = run.model(run.views.plain(x))  # pieces, wholes, whose each piece is
+            loss, stats = run.criterion.of_pieces(*made, log_now)
             run.fabric.backward(loss)
         else:
             views = run.views(x)  # 2b, first views before second ones
@@ -207,10 +203,7 @@ def enqueue(run: Run, z: Tensor, hidden: Tensor, shown: Tensor, y: Tensor) -> No
 
 # %% ../nbs/library/67_steps.ipynb #b56bf939
 class Log:
-    """Lines of log.jsonl, and the figures beside the progress bar.
-
-    Each line also goes to `tell`, as (numbers, step).
-    """
+    "Lines of log.jsonl, which `tell` hears too, and the figures beside the bar."
 
     SHORT = {
         'loss': 'loss',
@@ -230,18 +223,19 @@ class Log:
         self, run: Run, step: int, loss: float, values: dict[str, float]
     ) -> None:
         now = time.perf_counter()
-        n_samples = (step + 1 - self.last) * run.cfg.optim.batch_size
-        rate = round(n_samples / (now - self.clock))
-        place = {'step': step, 'epoch': step // run.steps}
-        line = place | {'loss': loss, f'{run.task.units}_per_s': rate} | values
-        line = plain(line)  # as the file will say it
+        n = (step + 1 - self.last) * run.cfg.optim.batch_size
+        rate = round(n / (now - self.clock))  # of samples
+        line = {'step': step, 'epoch': step // run.steps, 'loss': loss}
+        # as the file will say it, with None for NaN
+        line = plain(line | {f'{run.task.units}_per_s': rate} | values)
         self.write(json.dumps(line, allow_nan=False) + '\n')
         if self.tell:
             self.tell({k: v for k, v in line.items() if k != 'step'}, step)
         self.last, self.clock = step + 1, now
         short = dict(self.SHORT)
         short.setdefault(f'{run.task.units}_per_s', f'{run.task.units}/s')
-        told = [f'{v} {line[k]:.4g}' for k, v in short.items() if k in line]
+        there = {v: line.get(k) for k, v in short.items()}
+        told = [f'{name} {x:.4g}' for name, x in there.items() if x is not None]
         self.bar.set_postfix_str(', '.join(told))
 
     def write(self, text: str) -> None:
