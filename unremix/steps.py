@@ -149,7 +149,7 @@ def epoch_steps(
         shown = idx if ids is None else ids[idx]
         if isinstance(run.criterion, PiecesLoss):
             made = run.model(run.views.plain(x))  # pieces, wholes, whose each piece is
-            loss, stats = run.criterion.of_pieces(*made, log_now)
+            loss, stats = run.criterion.of_pieces(*made, return_stats=log_now)
             run.fabric.backward(loss)
         else:
             views = run.views(x)  # 2b, first views before second ones

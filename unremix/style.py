@@ -100,8 +100,9 @@ def colors_of(
 ) -> list[str]:  # hex colours
     """One colour per label.
 
-    Shades of one hue for values of one knob, as in `['t = .5', 't = .1']`, the first the
-    lightest. Otherwise `color_of`, and for a name without a colour one of `SPARE`.
+    Shades of one hue for values of one knob, as in `['t = .5', 't = .1']`, the
+    first the lightest. Otherwise `color_of`, and one of `SPARE` for a name without
+    a colour.
     """
     labels = list(labels)
     found = [KNOB.match(label) for label in labels]
