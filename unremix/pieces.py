@@ -37,6 +37,7 @@ class PiecesLoss(ContrastiveLoss):
         pieces: Tensor,  # (n d) of any norm
         wholes: Tensor,  # (b d)
         whole_of: Tensor,  # (n) int64: number of each piece's sample, from 0 to b − 1
+        *,
         return_stats: bool = False,  # True: those of `OF_PIECES`
     ) -> tuple[Tensor, dict[str, Tensor]]:  # loss (), statistics, perhaps none
         with full_precision(pieces):
