@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from configs import comparison
 from unremix import compare as module, several_runs
 from unremix.cli import main
-from unremix.compare import compare, remember, run_cells
+from unremix.compare import compare, facts_of, remember, run_cells
 from unremix.compare_config import CompareConfig, cell_config
 from unremix.registry import known
 from unremix.rows import spread, summarize
@@ -290,3 +290,11 @@ def test_every_column_shows_its_own_score():
                               'hardness false-neg. rate mass hard mass effective neg. clamped ms/step overhead').split()
     assert joined(values) == '1 10.0 reference 12.3 20.0 30.0 0.40 0.50 0.6 0.70 0.80 0.90 1.00 1 1.20 456 +50 %'.split()
     assert {line.split()[0] for line in values} == {'simclr'} and max(map(len, titles)) <= 80
+
+
+def test_facts_are_of_all_runs():
+    "Of every row and seed; a run that failed took no time that is known."
+    cells = {'a': [{'seconds': 2., 'device': 'cpu'}, {'seconds': 3., 'device': 'cuda'}], 'b': [{}, {'seconds': 5.}]}
+    facts = facts_of(cells)
+    assert facts['training_seconds'] == 10. and facts['device'] == 'cpu'
+    assert facts_of({'a': [{}]})['device'] is None and facts_of({})['training_seconds'] == 0

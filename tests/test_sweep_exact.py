@@ -270,3 +270,17 @@ def test_every_line_is_on_the_disk_before_the_next_run(play, tmp_path, monkeypat
     monkeypatch.setattr(module.os, 'fsync', fsync)
     sweep(GRID, out, tmp_path/'runs', progress=False)
     assert synced[-3:] == [1, 2, 3] and len(asked) == 3
+
+
+def test_a_paired_interval_by_hand():
+    "Differences of 1, 2 and 3, so a mean of 2 with an error of 1/√3, and t of two degrees of freedom."
+    a, b = {0: 4., 1: 6., 2: 8., 9: 0.}, {0: 3., 1: 4., 2: 5.}
+    for confidence, t in (.95, 4.30265), (.5, .81650):
+        half = t/3**.5
+        assert paired(a, b, confidence) == pytest.approx((2., 2. - half, 2. + half, 3), abs=1e-4)
+    assert paired(a, b) == paired(a, b, .95)
+
+
+@pytest.mark.parametrize('b', [{0: 3.}, {7: 3.}, {}])
+def test_an_interval_needs_two_seeds(b):
+    with pytest.raises(ValueError, match='seeds must be shared by both cells, 2 or more'): paired({0: 4., 1: 6.}, b)
