@@ -181,7 +181,7 @@ PARSING_MUTANTS = of('parsing.py', CLI_TESTS,
     ("if set(line) <= RULE:", "if set(line) <= set('─'):", 'no dashes either'),
     ("    os.environ['COLUMNS'] = '100000'\n", '', 'a path is not broken'),
     ("        if before is None:\n            del os.environ['COLUMNS']\n        else:", "        if before is not None:", 'the width comes back'),
-    ("contextlib.nullcontext() if asks_for_help else wide_console()", "wide_console()", 'help fits the terminal'),
+    ("if has_words else contextlib.nullcontext()", "if has_words else wide_console()", 'help fits the terminal'),
     ("if part and not part[0].startswith(pointer)", "if part", 'no pointer to the help'))
 
 PRESETS_MUTANTS = of('presets.py', CLI_TESTS,

@@ -45,8 +45,8 @@ MUTANTS = (
         'steps.py',
         'infograph_in_the_loop_is_the_loss_without_it',
         (
-            'pieces, wholes, whole_of = run.model(run.views.plain(x))',
-            'pieces, wholes, whole_of = run.model(run.views.one(x, 0))',
+            'made = run.model(run.views.plain(x))',
+            'made = run.model(run.views.one(x, 0))',
             'InfoGraph would be trained on changed graphs',
         ),
     )

@@ -35,8 +35,8 @@ MUTANTS = [
         (('        log_now = step % cfg.run.log_every == 0\n'
             '        values'), ('        log_now = True\n'
             '        values'), 'statistics cost a sort, so only logged steps have them'),
-        ('n_samples = (step + 1 - self.last)', 'n_samples = (step - self.last)', 'images per second'),
-        ("'epoch': step // run.steps}", "'epoch': step // run.steps + 1}", 'the epoch in the log'),
+        ('n = (step + 1 - self.last)', 'n = (step - self.last)', 'images per second'),
+        ("'epoch': step // run.steps, 'loss'", "'epoch': step // run.steps + 1, 'loss'", 'the epoch in the log'),
         ('self.last, self.clock = step + 1, now', '', 'the rate is that since the last line'),
         ("with open(self.path, 'a', encoding='utf-8') as f:", "with open(self.path, 'w', encoding='utf-8') as f:", 'the log has every line')),
     *of('train.py', STEP,
