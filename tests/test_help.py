@@ -74,3 +74,11 @@ def test_nothing_stays_behind(capsys, monkeypatch):
     assert main(bad) == 2 and capsys.readouterr().err == before and 'ten' in before
     assert {kind: dict(vars(kind).get('__annotations__', {})) for kind in kinds} == types
     assert train_command(['--image-size', 'None', '--no-channels-last']).config.run.channels_last is False
+
+
+@pytest.mark.parametrize('command', ['embed', 'audit', 'export', 'sweep', 'evaluate'])
+def test_boxes_of_the_others_fit_the_terminal(command, capsys, monkeypatch):
+    for columns in 80, 100:
+        text = help_of(capsys, monkeypatch, command, columns=columns)
+        boxed = [len(line) for line in text.splitlines() if line[:1] in '│╭╰']
+        assert boxed and max(boxed) <= columns

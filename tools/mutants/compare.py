@@ -175,13 +175,13 @@ SWEEP_MUTANTS = [
     ('.confidence_interval(confidence)', '.confidence_interval(.9)', 'the asked confidence'),
     ('stats.ttest_rel(', 'stats.ttest_ind(', 'seeds are paired'))]
 
-CLI_TESTS = f'{CLI} {SWEEP} {COMPARE}::test_the_others_go_on'
+CLI_TESTS = f'{CLI} {SWEEP} {COMPARE}::test_the_others_go_on tests/test_help.py'
 PARSING_MUTANTS = of('parsing.py', CLI_TESTS,
     ("COLOUR.sub('', box)", "box", 'no escape codes in a sentence'),
     ("if set(line) <= RULE:", "if set(line) <= set('─'):", 'no dashes either'),
     ("    os.environ['COLUMNS'] = '100000'\n", '', 'a path is not broken'),
     ("        if before is None:\n            del os.environ['COLUMNS']\n        else:", "        if before is not None:", 'the width comes back'),
-    ("if has_words else contextlib.nullcontext()", "if has_words else wide_console()", 'help fits the terminal'),
+    ("    if asks_for_help:\n", "    if False:\n", 'help has words of its own and fits the terminal'),
     ("if part and not part[0].startswith(pointer)", "if part", 'no pointer to the help'))
 
 PRESETS_MUTANTS = of('presets.py', CLI_TESTS,
