@@ -1,5 +1,5 @@
 "What the files of a run folder hold, and in which order they are written."
-import dataclasses, json, math, os, subprocess, types, warnings
+import dataclasses, json, math, os, re, shutil, subprocess, types, warnings
 from dataclasses import dataclass
 
 import pytest
@@ -259,6 +259,23 @@ def test_version_of_a_checkout(monkeypatch):
     def missing(args, **kwargs): raise FileNotFoundError
     monkeypatch.setattr(subprocess, 'run', missing)
     assert code_version() == unremix.__version__
+
+
+@pytest.mark.skipif(shutil.which('git') is None, reason='git is not installed')
+def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch):
+    "An installation inside a checkout of other work, whose git does not know the package; then one that does."
+    def git(*args): subprocess.run(['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a@b.c', *args], check=True, capture_output=True)
+    inside = tmp_path/'site'/'__init__.py'
+    inside.parent.mkdir()
+    inside.write_text('')
+    (tmp_path/'theirs.txt').write_text('x')
+    git('init'); git('add', 'theirs.txt'); git('commit', '-m', 'theirs')
+    monkeypatch.setattr(unremix, '__file__', str(inside))
+    assert code_version() == unremix.__version__
+    git('add', 'site'); git('commit', '-m', 'ours')
+    assert re.fullmatch(re.escape(unremix.__version__) + r'\+[0-9a-f]{7,}', code_version())
+    inside.write_text('# changed')
+    assert code_version().endswith('-dirty')
 
 
 def test_a_result_says_what_its_file_says(tmp_path):
