@@ -22,7 +22,7 @@ def class_of_the_page():
     cells = json.loads(PAGE.read_text(encoding='utf-8'))['cells']
     sources = [''.join(cell['source']) for cell in cells]
     (source,) = [s for s in sources if 'class LikeLightly' in s]
-    names = {'NTXentLoss': NTXentLoss, 'KeyQueue': KeyQueue, 'HCLLoss': NTXentLoss}
+    names = {'NTXentLoss': NTXentLoss, 'KeyQueue': KeyQueue}
     exec(source.split('like_lightly =')[0], names)
     return names['LikeLightly']
 

@@ -169,8 +169,9 @@ def fewer_colours(path):
 
 def fewer_spans(path):
     """Names, brackets and blanks in code have the colour of the code, so they need no element of their own, and operators
-    get that colour too. Words of code in a sentence have no look of their own. Blanks in front of a line count in code and scripts alone. The list of all pages stands on every page,
-    and of its classes the theme reads two. All three keep the site small."""
+    get that colour too. Words of code in a sentence have no look of their own. Blanks in front of a line count in code
+    and scripts alone. The list of all pages stands on every page, and of its classes the theme reads two. All of it
+    keeps the site small."""
     html = re.sub(r'<span class="([nwpo]|pre)">([^<]*)</span>', r'\2', path.read_text(encoding='utf-8'))
     before, opens, rest = html.partition('<div class="sidebar-tree">')
     tree, closes, after = rest.partition('</aside>')

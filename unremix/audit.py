@@ -180,7 +180,8 @@ def audit(
     out: str | Path,  # folder
     *,
     model: str | None = None,  # for a folder: what embeds it
-    images: Path | None = None,  # where the images of embeddings are; None: as stored
+    # where the images of embeddings are; None: as stored
+    images: str | Path | None = None,
     pairs: int = 1000,  # listed of each kind, ≥ 1; copies are all listed
     neighbours: int = 50,  # of each image that are looked at, ≥ 1
     largest: int = 10,  # images that may share an id, ≥ 1
@@ -201,9 +202,9 @@ def audit(
         if is_folder:
             embed_folder(str(model), source, out / 'embeddings.npz', progress=progress)
         found = load_embeddings(out / 'embeddings.npz' if is_folder else source)
-        folder = images or (
-            Path(found['about'].get('folder', '')) if found['about'] else None
-        )
+        stored = (found['about'] or {}).get('folder')
+        place = stored if images is None else images
+        folder = None if place is None else Path(place)
         has_images = 'names' in found and folder is not None and folder.is_dir()
         allowed = 'None, or a folder for embeddings that name their images'
         require(has_images or images is None, 'images', allowed, str(images))
