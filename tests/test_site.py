@@ -222,18 +222,50 @@ def violations(page, **rules):
     found = Axe().run(page, options={'resultTypes': ['violations'], **rules}).response['violations']
     return [(v['id'], len(v['nodes']), v['nodes'][0]['html'][:200]) for v in found if v['impact'] in ('serious', 'critical')]
 
+NO_COLOURS = {'rules': {'color-contrast': {'enabled': False}}}  # they take most of the time, see below
+
 @pytest.mark.parametrize('name', PAGES)
 def test_page_works(visit, site, name):
     page = visit(name)
     assert page.locator('article mjx-container').count() == len(site[name].select('article .math'))
     assert page.locator('mjx-merror').count() == 0
-    assert not too_wide(page) and not violations(page)
+    assert not too_wide(page) and not violations(page, **NO_COLOURS)
     scrolling = "[...document.querySelectorAll('article .cell_input pre')].filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 200))"
     assert page.evaluate(scrolling) == []
-    page.emulate_media(color_scheme='dark')
-    assert not violations(page, runOnly=['color-contrast'])
     page.set_viewport_size({'width': 390, 'height': 900})
     assert not too_wide(page)
+
+def kinds(page):
+    "What gives an element its colours: tag, classes and style, its own and its parent's."
+    def own(e): return e.name, *sorted(e.get('class', [])), e.get('style', '')
+    return {(own(e), own(e.parent)) for e in page.body.find_all(True)}
+
+def some_pages(site):
+    "So many pages that each kind of element is on one of them."
+    of_page = {name: kinds(site[name]) for name in PAGES}
+    left, chosen = set().union(*of_page.values()), []
+    while left:
+        chosen.append(max(PAGES, key=lambda name: len(of_page[name] & left)))
+        left -= of_page[chosen[-1]]
+    return chosen
+
+def test_every_kind_of_element_has_contrast(visit, site):
+    "In the light and in the dark; style sheets give equal elements equal colours on every page."
+    chosen = some_pages(site)
+    assert 10 < len(chosen) < 40
+    found = {}
+    for name in chosen:
+        page = visit(name)
+        for scheme in ('light', 'dark'):
+            page.emulate_media(color_scheme=scheme)
+            found[name, scheme] = violations(page, runOnly=['color-contrast'])
+        page.close()
+    assert not {where: what for where, what in found.items() if what}
+
+def test_little_contrast_is_found(visit):
+    page = visit('index.html')
+    page.evaluate("document.querySelector('article p').style.color = '#ccc'")
+    assert 'color-contrast' in [kind for kind, *_ in violations(page, runOnly=['color-contrast'])]
 
 SEARCHES = {'temperature': ('glossary.html', 'library/learned_temperature.html'), 'queue': ('library/queue.html',), 'KeyQueue': ('reference.html',),
             'false negative': ('tutorials/false_negatives.html', 'library/false_negatives.html'), 'NTXentLoss': ('reference.html',), 'HCLLoss': ('reference.html',)}

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,51 @@ def test_modules_are_short():
     lines = {p.stem: len(p.read_text().splitlines()) for p in modules()}
     assert len(lines) > 30
     assert {name: n for name, n in lines.items() if n > LINES} == {}
+
+
+FIGURE_UNTIL = 6  # cells that a reader sees, the title being the first
+DEFINES = re.compile(r'^(?:@|def |class |[A-Z_]+\b.*=)', re.M)
+
+
+def first_things(cells):
+    "The first picture, output and definition that is exported, as seen cells from 1."
+    hidden = '#| hide', '#| default_exp'
+    seen = [c for c in cells if not ''.join(c['source']).startswith(hidden)]
+    found = {}
+    for i, cell in enumerate(seen, 1):
+        source, outputs = ''.join(cell['source']), cell.get('outputs', [])
+        kinds = {kind for output in outputs for kind in output.get('data', {})}
+        html = ''.join(''.join(o.get('data', {}).get('text/html', '')) for o in outputs)
+        if 'image/png' in kinds or '<img' in html or '<svg' in html:
+            found.setdefault('picture', i)
+        if outputs:
+            found.setdefault('output', i)
+        if re.search(r'^#\| exports?\b', source, re.M) and DEFINES.search(source):
+            found.setdefault('export', i)
+    return found
+
+
+@pytest.mark.parametrize('path', sorted((NBS / 'library').glob('*.ipynb')), ids=name_of)
+def test_there_is_something_to_see_first(path):
+    "A value or a picture before what is exported, and the first picture early."
+    found = first_things(json.loads(path.read_text())['cells'])
+    assert found.get('picture', 0) <= FIGURE_UNTIL
+    assert 'export' not in found or found['output'] < found['export']
+
+
+def test_first_things_sees_what_comes_late():
+    "On a page made by hand, whose hidden cells do not count."
+
+    def code(source, **data):
+        return {'source': [source], 'outputs': [{'data': data}] if data else []}
+
+    page = [
+        {'source': ['# Title']},
+        code('#| hide\n1', text='1'),
+        code('#| export\nimport re'),
+    ]
+    page += [code('#| exports\ndef f(): ...'), code('f()', **{'image/png': 'x'})]
+    assert first_things(page) == {'export': 3, 'picture': 4, 'output': 4}
 
 
 def test_one_page_one_module_one_name():

@@ -9,7 +9,7 @@ import ast, base64, builtins, io, json, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
 
-import torch
+import minify_html, torch
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.frontmatter import FrontmatterProc
@@ -161,18 +161,29 @@ def lighter(path):
         if cell['cell_type'] == 'code': cell['outputs'] = []
     path.write_text(json.dumps(nb, ensure_ascii=False, separators=(',', ':')) + '\n', encoding='utf-8')
 
-def fewer_colours(path):
-    "A picture with a palette, where that is smaller."
-    small, picture = io.BytesIO(), Image.open(path)
-    picture.convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
-    if small.tell() < path.stat().st_size: path.write_bytes(small.getvalue())
+def smaller_picture(path):
+    "With a palette and as lossless WebP, where that is smaller; the new name."
+    small, palette = io.BytesIO(), Image.open(path).convert('RGB').quantize(128, dither=Image.Dither.NONE)
+    palette.convert('RGB').save(small, 'webp', lossless=True, method=6)
+    if small.tell() >= path.stat().st_size: return path.name
+    path.unlink()
+    path = path.with_suffix('.webp')
+    path.write_bytes(small.getvalue())
+    return path.name
 
-def fewer_spans(path):
+def smaller_page(path, pictures):
+    "Fewer elements, pictures by their new names, no icon that nobody uses, and no quotation mark or blank that says nothing."
+    html = re.sub(r'(?<=_images/)[\w-]+\.png', lambda name: pictures[name[0]], fewer_spans(path.read_text(encoding='utf-8')))
+    icons = lambda found: found[0] if f'"#{found[1]}"' in html else ''
+    html = re.sub(r'<symbol id="([\w-]+)".*?</symbol>', icons, html, flags=re.S)
+    path.write_text(minify_html.minify(html, keep_closing_tags=True, keep_html_and_head_opening_tags=True), encoding='utf-8')
+
+def fewer_spans(html):
     """Names, brackets and blanks in code have the colour of the code, so they need no element of their own, and operators
     get that colour too. Words of code in a sentence have no look of their own. Blanks in front of a line count in code
     and scripts alone. The list of all pages stands on every page, and of its classes the theme reads two. All of it
     keeps the site small."""
-    html = re.sub(r'<span class="([nwpo]|pre)">([^<]*)</span>', r'\2', path.read_text(encoding='utf-8'))
+    html = re.sub(r'<span class="([nwpo]|pre)">([^<]*)</span>', r'\2', html)
     before, opens, rest = html.partition('<div class="sidebar-tree">')
     tree, closes, after = rest.partition('</aside>')
     tree = re.sub(r'<li class="toctree-l[^1]">', '<li>', tree).replace('class="reference internal"', 'class="reference"')
@@ -180,7 +191,7 @@ def fewer_spans(path):
     parts = re.split(r'(<(pre|textarea|script|style)\b.*?</\2>)', html, flags=re.S)
     # text, what is kept, its tag; and again
     parts = [re.sub(r'\n\s+', '\n', part) if i % 3 == 0 else part for i, part in enumerate(parts) if i % 3 != 2]
-    path.write_text(''.join(parts), encoding='utf-8')
+    return ''.join(parts)
 
 def index_entry(words): return f'```{{index}} ! single: {words}\n```\n'  # "!" marks the main entry: the search puts it first
 
@@ -347,7 +358,7 @@ if __name__ == '__main__':
     base = '/' + os.environ.get('SITE_REPOSITORY', '/').split('/')[1]  # a host shows this page at any address
     lost = pages/'404.html'
     lost.write_text(lost.read_text(encoding='utf-8').replace('<head>', f'<head><base href="{base.rstrip("/")}/">', 1), encoding='utf-8')
-    for path in (pages/'_images').glob('*.png'): fewer_colours(path)
-    for path in pages.rglob('*.html'): fewer_spans(path)
+    pictures = {path.name: smaller_picture(path) for path in [*(pages/'_images').glob('*.png')]}
+    for path in pages.rglob('*.html'): smaller_page(path, pictures)
     shutil.rmtree(ROOT/'_docs', ignore_errors=True)
     shutil.copytree(pages, ROOT/'_docs', ignore=shutil.ignore_patterns('*.map'))  # they are for who debugs the theme

@@ -65,7 +65,7 @@ def negatives(page: Page, run: Run, name: str) -> list[Section]:
                 page.thumbnails.add(t, some.x[i].cpu()) for t, i in zip(names, (a, b))
             ]
             cards.append(Card(shown, ' | '.join(names), [weight, cosine]))
-        about = f'{batch} test images met by the encoder of {run.cfg.run.seed}.'
+        about = f'{batch} test images met by the encoder of seed {run.cfg.run.seed}.'
         grid = Grid(['weight', 'cosine'], cards)
         found.append(Section(f'{name}: {what}', paragraph(about), grid))
     return found

@@ -83,6 +83,8 @@ def show_negatives(
     others = torch.as_tensor(order).cpu()
     rows = torch.cat([first, others], 1)
     y = None if labels is None else torch.as_tensor(labels).cpu()
+    # one scale for all that is shown
+    pixels = to_pixels(images[rows.flatten()])
     height, width = rows.shape
     figsize = (size * width, size * 1.1 * height)
     fig, axs = plt.subplots(height, width, figsize=figsize, squeeze=False)
@@ -95,8 +97,7 @@ def show_negatives(
             frame = COLORS['positive' if same else 'negative']
         if is_negative and marks is not None:
             title = f'{marks[i][j - 1]:.1f}'
-        [pixels] = to_pixels(images[rows[i, [j]]])
-        show_image(pixels, ax, title, frame)
+        show_image(pixels[i * width + j], ax, title, frame)
         if titles and not is_negative:
             ax.set_ylabel(titles[i], rotation=0, ha='right', va='center')
     return fig
