@@ -51,7 +51,7 @@ class _Products(torch.autograd.Function):
 
 
 def bare_products(z1: Tensor, z2: Tensor) -> Tensor:
-    """Only the matrix products that every loss needs, forward and backward.
+    """Three plain products of the whole matrix: one forward, two backward.
 
     Not a loss.
     """

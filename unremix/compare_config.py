@@ -22,7 +22,7 @@ from .several_runs import rehearse
 from .tasks import find_task
 
 # %% ../nbs/library/73_compare_config.ipynb #ad2fc200
-# how it is computed, not what: no file says it, and a folder goes on with others
+# how it is computed, not what: config.json has neither, a folder goes on with others
 HOW = 'workers', 'threads'
 # what a row may set beside the knobs of its strategy, and schedules
 OF_A_ROW = 'temperature', 'tau_plus'
