@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 from judge_encoders import ROOT, embeddings, rounded
+from left_out import highest, image_similarity, permuted
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
 from unremix.evaluate import load_run
-from unremix.selection import Placebo, shares, swap_candidates, tilt
+from unremix.selection import Placebo, shares, tilt
 from unremix.sweep import read_lines
 from unremix.train import code_version
-from unremix.uncertainty import Indicator, uncertainty
 from unremix.unremix import UnReMix
 
 ENCODERS = ('simclr', 'hcl detached')
@@ -50,14 +50,6 @@ def released(c, own):
     return (1 + BETA) * push(c, BETA) - BETA * softmax(BETA * c.logits, c.negative)
 
 
-def image_similarity(c):
-    return -uncertainty(c, 'image_similarity').value
-
-
-def permuted(scores, c):
-    return swap_candidates(Indicator(scores), c).value
-
-
 def sharp_pull(c, own, t, placebo=False):
     "The pull goes to those whose two views together are near the anchor's two."
     near = image_similarity(c)
@@ -70,21 +62,14 @@ def sharp_pull(c, own, t, placebo=False):
 # the second lead: the nearest images are left out, and hardness is restored
 
 
-def left_out(scores, share, members):
-    "The members of each row with the highest scores, so many."
-    count = round(share * int(members[0].sum()))
-    best = scores.masked_fill(~members, -torch.inf).topk(count, 1).indices
-    return torch.zeros_like(members).scatter(1, best, True)
-
-
 def suspected(c, own, share, kind):
     "Who is left out: by the score, by chance, or as many true ones as the score finds."
     near = image_similarity(c)
-    found = left_out(near, share, c.negative)
+    found = highest(near, share, c.negative)
     if kind == 'score':
         return found
     if kind == 'permuted':
-        return left_out(permuted(near, c), share, c.negative)
+        return highest(permuted(near, c), share, c.negative)
     hits = (found & own).sum(1, keepdim=True)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.rand(own.shape, generator=generator).masked_fill(~own, 2.0)

@@ -14,11 +14,21 @@ from unremix.selection import swap_candidates
 from unremix.uncertainty import Indicator, uncertainty
 
 
-def farthest(nearness, negative, share):
-    "(a n) bool: the negatives without the share of each anchor's that is nearest."
-    left = round(share * int(negative[0].sum()))
-    nearest = nearness.masked_fill(~negative, -math.inf).topk(left, 1).indices
-    return negative.scatter(1, nearest, False)
+def image_similarity(c):
+    "(a n) high where the two images are near, their views together."
+    return -uncertainty(c, 'image_similarity').value
+
+
+def permuted(scores, c):
+    "(a n) the scores of other candidates."
+    return swap_candidates(Indicator(scores), c).value
+
+
+def highest(scores, share, members):
+    "(a n) bool: the share of the members of a row that has the highest scores."
+    count = round(share * int(members[0].sum()))  # all rows have equally many
+    best = scores.masked_fill(~members, -math.inf).topk(count, 1).indices
+    return torch.zeros_like(members).scatter(1, best, True)
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,9 @@ class LeftOut:
 
     def __call__(self, c):
         "(a n) log weights with mean 1, −inf for who is left out; constants."
-        nearness = -uncertainty(c, 'image_similarity').value
+        nearness = image_similarity(c)
         if self.permuted:
-            nearness = swap_candidates(Indicator(nearness), c).value
-        rest = farthest(nearness, c.negative, self.share)
+            nearness = permuted(nearness, c)
+        rest = c.negative & ~highest(nearness, self.share, c.negative)
         scores = (self.beta * c.logits.detach()).masked_fill(~rest, -math.inf)
         return mean_one(torch.log_softmax(scores, 1), c.k)
