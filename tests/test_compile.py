@@ -54,9 +54,10 @@ CASES = dict(
 )
 
 
-def compiled(loss, **kwargs):
+def compiled(loss, backend='eager', dynamic=None):
+    "As one graph. 'eager' traces and runs it, 'aot_eager' traces the gradient as well."
     torch._dynamo.reset()
-    return torch.compile(loss, fullgraph=True, **dict(backend='aot_eager') | kwargs)
+    return torch.compile(loss, fullgraph=True, backend=backend, dynamic=dynamic)
 
 
 def value_and_gradient(f, *more, learned=(), **given):
@@ -83,6 +84,15 @@ def test_companions_break_no_graph(kind, given):
         loss = without_debiasing(loss)
     expected = value_and_gradient(loss, **GIVEN[given])
     assert_close(value_and_gradient(compiled(loss), **GIVEN[given]), expected)
+
+
+@pytest.mark.parametrize('kind', MAKES)
+def test_the_gradient_is_traced_too(kind):
+    loss, given = MAKES[kind](LearnedTemperature(0.2)), dict(hidden=hidden)
+    given |= dict(learned=tuple(loss.parameters()), **GIVEN['sample_ids'])
+    expected = value_and_gradient(loss, **given)
+    found = value_and_gradient(compiled(loss, 'aot_eager'), **given)
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -124,7 +134,7 @@ SCHEDULES = [
 def test_a_schedule_compiles_twice_at_most(kind, name):
     "Once for the first number, once for any."
     counter, loss = torch._dynamo.testing.CompileCounter(), MAKES[kind]()
-    f = compiled(loss, backend=counter)
+    f = compiled(loss, counter)
     for step in range(6):
         setattr(loss, name, 0.05 + 0.1 * step)
         assert_close(f(z1, z2), loss(z1, z2))
@@ -148,7 +158,7 @@ def test_a_learned_temperature_compiles_once():
     "It is a tensor, so a step of the optimiser changes no constant of the program."
     counter, t = torch._dynamo.testing.CompileCounter(), LearnedTemperature(0.2)
     loss = UnReMixLoss(t)
-    f = compiled(loss, backend=counter)
+    f = compiled(loss, counter)
     for _ in range(4):
         assert_close(f(z1, z2), loss(z1, z2))
         with torch.no_grad():
@@ -254,7 +264,7 @@ def test_exports_three_views_with_several_positives(kind, strict):
 
 def test_one_compilation_for_all_batches():
     counter, loss = torch._dynamo.testing.CompileCounter(), UnReMixLoss()
-    f = compiled(loss, backend=counter, dynamic=True)
+    f = compiled(loss, counter, dynamic=True)
     for b in (4, 7, 12):
         (a, c), h = views(b=b, dtype=torch.float32)
         assert_close(f(a, c, hidden=h), loss(a, c, hidden=h))
