@@ -12,7 +12,6 @@ from benchmarks import loop, losses, scale
 class Benchmark(NamedTuple):
     config: type  # dataclass of its options
     measure: Callable[[Any], dict[str, Any]]  # configuration -> what is written
-    text: Callable[[dict[str, Any]], str]  # the same for a terminal
     quick: dict[str, Any]  # fields that `--quick` sets
 
 
@@ -20,7 +19,6 @@ BENCHMARKS = {
     'losses': Benchmark(
         losses.BenchConfig,
         losses.bench,
-        losses.bench_table,
         dict(
             batch=256,
             rounds=1,
@@ -32,13 +30,11 @@ BENCHMARKS = {
     'scale': Benchmark(
         scale.ScaleConfig,
         scale.bench_scale,
-        scale.scale_text,
         dict(largest=512, rounds=1, out=Path('runs/bench/scale.json')),
     ),
     'loop': Benchmark(
         loop.LoopConfig,
         loop.bench_loop,
-        loop.loop_text,
         dict(steps=2, rounds=1, out=Path('runs/bench/loop.json')),
     ),
 }
@@ -55,6 +51,6 @@ def run(args: list[str]) -> int:  # exit status
         default = benchmark.config(**benchmark.quick)
         options = [word for word in options if word != '--quick']
     config = parse(benchmark.config, options, f'python -m benchmarks {name}', default)
-    result = benchmark.measure(config)
-    print(benchmark.text(result), f'written: {config.out}', sep='\n\n')
+    benchmark.measure(config)
+    print(f'\nwritten: {config.out}')
     return 0

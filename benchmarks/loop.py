@@ -17,7 +17,7 @@ from unremix.image_sets import Images
 from unremix.run_parts import resolve, Run, set_up
 from unremix.steps import epoch_steps
 
-from benchmarks.process import fresh, write_result
+from benchmarks.process import check_out, fresh, write_result
 
 
 class Pictures(torch.utils.data.Dataset[list[Tensor]]):
@@ -153,7 +153,8 @@ def bench_loop(
     cfg: LoopConfig,
     progress: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    "Both loops in turn, in fresh processes; write medians, return them."
+    "Both loops in turn, in fresh processes; tell medians, write and return them."
+    check_out(cfg.out)
     rounds = []
     for i in range(cfg.rounds):
         rounds.append({name: fresh(CHILD, name, str(cfg.steps)) for name in LOOPS})
@@ -174,6 +175,7 @@ def bench_loop(
         ratio=statistics.median(ratios),
         share=share,
     )
+    progress(loop_text(result))
     write_result(cfg.out, result)
     return result
 

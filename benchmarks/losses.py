@@ -16,7 +16,7 @@ from unremix.arguments import require
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
 
 from benchmarks.baselines import bare_products, published_recipe
-from benchmarks.process import fresh, peak_memory, reset_peak, write_result
+from benchmarks.process import check_out, fresh, peak_memory, reset_peak, write_result
 
 Call = Callable[[list[Tensor], tuple[Tensor, ...]], Tensor]  # z of two views, hidden
 
@@ -131,8 +131,8 @@ def bench(
     cfg: BenchConfig,
     progress: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-    "Measure all variants in turn, write the result, return it."
-    cfg.out.parent.mkdir(parents=True, exist_ok=True)
+    "Measure all variants in turn, tell the table, write the result, return it."
+    check_out(cfg.out)
     names = list(VARIANTS) + (list(STEPS) if cfg.steps else [])
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for i in range(cfg.rounds):
@@ -147,6 +147,7 @@ def bench(
         torch=torch.__version__,
         variants=summary(rounds),
     )
+    progress(bench_table(result))
     write_result(cfg.out, result)
     return result
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from unremix.arguments import require
 from unremix.machine import peak_of_process
+from unremix.safe_files import write_json
 
 STATUS = Path('/proc/self/status')  # of Linux
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,11 +55,27 @@ def fresh(
     command = [sys.executable, '-c', code, name, *args]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1]
+        reason = last_words(done.returncode, done.stderr)
         raise OSError(f'the measurement of {name} failed: {reason}')
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def last_words(status: int, stderr: str) -> str:
+    "What a process said last, or how it ended."
+    if status < 0:
+        return f'killed by signal {-status}'
+    return (stderr.strip().splitlines() or [f'status {status}'])[-1]
+
+
+def check_out(out: Path) -> None:
+    "Make the folder of a result; `ValueError` where the file could not be written."
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fits = os.access(out.parent, os.W_OK) and not out.is_dir()
+    except OSError:
+        fits = False
+    require(fits, 'out', 'a file that can be written', str(out))
+
+
 def write_result(out: Path, result: dict[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    write_json(out, result)

@@ -17,7 +17,7 @@ from unremix.losses import HCLLoss, NTXentLoss, UnReMixLoss
 from unremix.machine import free_memory
 
 from benchmarks.baselines import bare_products, published_recipe
-from benchmarks.process import fresh, peak_memory, reset_peak, write_result
+from benchmarks.process import check_out, fresh, peak_memory, reset_peak, write_result
 
 SIZES = 512, 2048, 4096, 8192, 16384, 32768
 LARGE = 8192  # beyond, one timed call per process; up to it, the median of three
@@ -152,8 +152,9 @@ def bench_scale(
 ) -> dict[str, Any]:
     """Measure all variants in turn, in fresh processes.
 
-    Write medians and fits, return them.
+    Tell medians and fits, write and return them.
     """
+    check_out(cfg.out)
     names = cfg.variants or tuple(CONTESTANTS)
     wanted = [n for n in SIZES if n <= cfg.largest]
     free = free_memory() or math.inf
@@ -175,6 +176,7 @@ def bench_scale(
         rows=scale_summary(rows),
     )
     result['growth'] = {name: growth(result['rows'], name) for name in names}
+    progress(scale_text(result))
     write_result(cfg.out, result)
     return result
 

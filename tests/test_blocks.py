@@ -82,6 +82,8 @@ def value_and_gradient(loss, dtype, chunk_size, more=(), given={}):
     z = [x.clone().to(dtype) for x in (z1, z2, *more)]
     leaves = [x.requires_grad_() for x in z]
     hidden = (*hidden, h3.to(dtype))[: len(z)]
+    if 'negatives' in given:  # whose hidden inputs nobody knows
+        hidden = None
     if 'negatives' in given:
         negatives = given['negatives'].clone().to(dtype).requires_grad_()
         given = given | dict(negatives=negatives)

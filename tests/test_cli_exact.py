@@ -119,7 +119,7 @@ def test_mistakes_of_ours_are_tracebacks(monkeypatch):
 
 def test_sweep_passes_everything_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command_runs, 'read_grid', lambda path: path)
-    monkeypatch.setattr(command_runs, 'sweep', lambda *args: asked.append(args) or [])
+    monkeypatch.setattr('unremix.sweep.sweep', lambda *args: asked.append(args) or [])
     asked = []
     assert main(['sweep', 'g.toml', '--out', 'o', '--runs', 'r', '--workers', '3', '--threads', '2']) == 0
     assert [str(a) if i < 3 else a for i, a in enumerate(asked[0])] == ['g.toml', 'o', 'r', 3, 2]

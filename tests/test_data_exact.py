@@ -70,7 +70,7 @@ def test_held_out_images_are_spread_and_never_trained_on():
     assert which(held) == [12, 17, 2, 7] and held.y.tolist() == [0, 0, 1, 1]
     assert sorted(which(rest) + which(held)) == list(range(22)) and (rest.y < 0).sum() == 2
     for n in (0, 20, 2.):
-        with pytest.raises(ValueError, match='n must be a whole number from 1 to 19'): hold_out(numbered(y), n)
+        with pytest.raises(ValueError, match='validation must be a whole number from 1 to 19'): hold_out(numbered(y), n)
     rest, held = hold_out(numbered([-1, -2, -3, -4]), 2)
     assert which(held) == [1, 3] and which(rest) == [0, 2]
 
@@ -92,6 +92,7 @@ def test_what_a_run_folder_keeps():
     cases = {('no training image has a label'): ([-1, -2], [0, 1]), ('the labelled training images are of one class'): ([1, 1, -1], [0, 1]),
              ('no test image has a label'): ([0, 1], [-1, -2]), None: ([0, 1, -1], [0, 0])}
     for why, (train, test) in cases.items(): assert why_unscored(numbered(train), numbered(test)) == why
+    assert why_unscored(numbered([0, 1]), numbered([0, -1])) is None
 
 # data sets
 

@@ -224,6 +224,18 @@ def test_feature_scores_by_hand(monkeypatch):
     assert (s['linear'], s['correct'], s['knn10']) == (.5, '1001', .75) and VOTES == {'knn10': (10, None), 'knn200': (200, .1)}
 
 
+def test_unlabelled_test_images_are_left_out():
+    "Accuracies are those of the others, the rank is of all; with no label there is nothing else."
+    torch.manual_seed(0)
+    h, y = torch.randn(40, 6), torch.arange(40) % 2
+    asked, classes = torch.randn(20, 6), torch.arange(20) % 2
+    some = classes.masked_fill(torch.arange(20) < 7, -1)
+    found, wanted = feature_scores(h, y, asked, some), feature_scores(h, y, asked[7:], classes[7:])
+    rank = found.pop('effective_rank')
+    assert {**wanted, 'effective_rank': rank} == {**found, 'effective_rank': rank} and len(found['correct']) == 13
+    assert feature_scores(h, y, asked, some.fill_(-1)) == {'effective_rank': rank}
+
+
 @pytest.fixture(scope='module')
 def run(): return set_up(run_of(strategy='hcl', limit=64, batch_size=32, precision='32-true', accelerator='cpu', head_out=16, head_hidden=16, validation=48))
 
@@ -250,10 +262,13 @@ def test_score_of_which_images(run, monkeypatch):
     assert calls['uniformity'][0] is h_test # of the images as they are, those that are scored
     h1, h2 = calls['alignment']
     assert h1.shape == h2.shape == h_test.shape and not torch.equal(h1, h2) and [(p.func, p.keywords['which']) for _, p in embedded[2:]] == [(run.views.one, 0), (run.views.one, 1)] and all(x is embedded[1][0] for x, _ in embedded[2:])
-    z1, z2, hidden, y, criterion, batch_size = calls['negative_quality']
-    assert batch_size == 32 and criterion is run.criterion and torch.equal(y, held.y) and len(z1) == 48
+    z1, z2, hidden, y, criterion, batch_size, ids = calls['negative_quality']
+    assert batch_size == 32 and ids is None and criterion is run.criterion and torch.equal(y, held.y) and len(z1) == 48
     again = score(run)
     assert again == s # the views are seeded
+    some = dataclasses.replace(held, y=held.y.masked_fill(held.y == held.y[0], -1))
+    monkeypatch.setattr(module, 'test_samples', lambda cfg, device: some)
+    assert s.keys() - score(run).keys() == set(module.FALSE_NEGATIVES)  # pairs of unknown classes
 
 
 def test_test_images_in_one_order():

@@ -548,7 +548,9 @@ def test_infograph_is_a_row_of_a_quick_comparison(tmp_path, capsys):
     few = '--limit 40 --batch-size 20 --epochs 1 --seeds 1 --timed-steps 1 --workers 1 --accelerator cpu'.split()
     assert main(['compare', '--modality', 'graph', '--quick', *few, '--out', str(out), '--strategies', 'infograph', 'infograph(beta=1)', 'simclr']) == 0
     rows = json.loads((out / 'result.json').read_text())['rows']
-    assert {'infograph', 'infograph(beta=1)', 'simclr', 'supervised', 'untrained'} <= set(rows)
+    assert {*rows} == {'infograph', 'infograph(beta=1)', 'simclr', 'untrained', 'degree histogram'}
+    left_out = json.loads((out / 'result.json').read_text())['left_out']
+    assert left_out == {'supervised': 'the training graphs are the scored ones unless validation is given'}
     assert rows['infograph(beta=1)']['step_seconds'] > 0
     timed = capsys.readouterr().out.split('ms/step')[1]
     assert 'infograph(beta=1)' in timed and 'infograph(beta=1)' in (out / 'table.md').read_text()

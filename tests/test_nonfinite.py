@@ -94,7 +94,7 @@ def call(loss, spoiled=None, bad=math.nan, negatives=False, row=2, **given):
         dict(z1=z1, z2=z1 + 0.7 * z2, hidden=tuple(numbers(2, b, f, seed=1))) | given
     )
     if negatives:
-        given['negatives'] = numbers(3, d, seed=2)
+        given |= dict(negatives=numbers(3, d, seed=2), hidden=None)
     if spoiled == 'hidden':
         first, *others = given['hidden']
         given['hidden'] = (spoil(first, bad, row), *others)

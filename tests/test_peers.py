@@ -64,7 +64,7 @@ def test_all_on_one_line(n, size, t, gather):
     "Every candidate is as near as every other, so the loss is a logarithm."
     z1, z2 = (draw(n, 2).abs()[:, :1] * torch.tensor([[1.0, 2.0]]) for _ in range(2))
     z1.requires_grad_()
-    loss = LikeLightly(t, size, gather)
+    loss = LikeLightly(t, (size, 2) if size else 0, gather)
     for _ in range(size // n + 2):  # the bank is filled in several rounds
         value = loss(z1, z2)
     candidates = size + 1 if size else 2 * n - 1
@@ -82,6 +82,17 @@ def test_views_may_be_swapped(dim):
 
 
 def test_batches_of_all_sizes_with_one_bank():
-    loss = LikeLightly(memory_bank_size=64)
+    loss = LikeLightly(memory_bank_size=(64, 32))
     for n in range(1, 20):
-        assert loss(*draw(2, n, 32)).isfinite()
+        assert loss(*draw(2, n, 32).requires_grad_()).isfinite()
+
+
+def test_a_bank_is_constant_without_gradient_and_loads_from_a_file():
+    loss, fresh = (LikeLightly(memory_bank_size=(64, 32)) for _ in range(2))
+    loss(*draw(2, 8, 32).requires_grad_())
+    kept = {name: x.clone() for name, x in loss.state_dict().items()}
+    assert kept['queue.valid'] == 8
+    loss(*draw(2, 4, 32))  # a test batch
+    fresh.load_state_dict(loss.state_dict())
+    for name, x in kept.items():
+        assert torch.equal(fresh.state_dict()[name], x)

@@ -138,7 +138,7 @@ CASES = [
     (3, in_blocks, ('hidden',)),
     (2, hcl, ('queue', 'hidden', 'labels')),
     (2, unremix, ('queue', 'hidden')),
-    (2, unremix, ('queue', 'hidden', 'negatives', 'sample_ids')),
+    (2, unremix, ('queue', 'negatives', 'sample_ids')),
 ]
 
 
@@ -305,7 +305,7 @@ def differing(what, other):
     count = 3 if other and what == 'views' else 2
     known = dict(hidden=tuple(h[:b] for h in H[:count]), true_labels=torch.arange(b))
     if what == 'negatives':
-        known['negatives'] = MORE[: 2 + other]
+        known |= dict(negatives=MORE[: 2 + other], hidden=None)
     if what == 'size of hidden' and other:
         known['hidden'] = tuple(h[:, 1:] for h in known['hidden'])
     if what == 'size of an embedding':

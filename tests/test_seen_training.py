@@ -393,7 +393,7 @@ def test_what_is_scored(monkeypatch):
     monkeypatch.setattr(scoring, 'feature_scores', lambda a, y, b, u: seen.update(train=a, y=y, test=b, u=u) or {'linear': 1.})
     monkeypatch.setattr(scoring, 'uniformity', lambda h: seen.update(uniform=h) or 0.)
     monkeypatch.setattr(scoring, 'alignment', lambda a, b: seen.update(views=(a, b)) or 0.)
-    def quality(z1, z2, hidden, y, criterion, batch_size):
+    def quality(z1, z2, hidden, y, criterion, batch_size, ids):
         seen.update(z=z1, hidden=hidden, quality=(y, criterion, batch_size))
         return dict.fromkeys(scoring.QUALITY, 0.)
     monkeypatch.setattr(scoring, 'negative_quality', quality)

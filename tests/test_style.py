@@ -178,7 +178,10 @@ def imports_of(path):
 
 IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then their form
 # training asks them; their pages train
-SHOWN_LATER = {'tasks', 'pieces', 'starting_weights', 'decoded_images', 'loggers'}
+SHOWN_LATER = {
+    *('tasks', 'pieces', 'starting_weights', 'decoded_images', 'loggers'),
+    'text_encoder',
+}
 
 
 def test_pages_are_numbered_as_they_import():

@@ -414,7 +414,7 @@ def test_sentences_of_a_folder(tmp_path):
         (tmp_path / f'{name}.txt').write_text('\n'.join(f'{name} sentence number {i} here' for i in range(5)))
     config = DataConfig(modality='text', dataset='sentences', data_root=str(tmp_path))
     train, test = (load_texts(config, part, None) for part in ('train', 'test'))
-    assert len(train) % 4 == len(test) % 4 == 0 and len(train) and (train.y < 0).all()
+    assert len(train) % 2 == len(test) % 2 == 0 and len(train) + len(test) == 16 and (train.y < 0).all()
     with pytest.raises(ValueError, match='data_root must be a folder of .txt files'):
         load_texts(DataConfig(modality='text', dataset='sentences', data_root=str(tmp_path / 'none')), 'train', None)
 

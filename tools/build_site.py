@@ -349,13 +349,20 @@ def write_sources(out, repository=None):
         (target := out/(page_name(path) + '.ipynb')).parent.mkdir(exist_ok=True, parents=True)
         target.write_text(json.dumps(page), encoding='utf-8')
 
+def asked_repository():
+    "`SITE_REPOSITORY`, or None where it is empty or not set."
+    found = os.environ.get('SITE_REPOSITORY') or None
+    if found and not re.fullmatch(r'[\w.-]+/[\w.-]+', found): raise SystemExit(f'SITE_REPOSITORY must be owner/name, got {found!r}')
+    return found
+
 if __name__ == '__main__':
+    repository = asked_repository()
     sources, pages = ROOT/'build'/'site', ROOT/'build'/'html'
-    write_sources(sources, os.environ.get('SITE_REPOSITORY'))
+    write_sources(sources, repository)
     shutil.rmtree(pages, ignore_errors=True)
     sphinx = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-d', ROOT/'build'/'doctrees', sources, pages]
     if subprocess.run(sphinx).returncode: sys.exit('the site has warnings: _docs/ is left as it was')
-    base = '/' + os.environ.get('SITE_REPOSITORY', '/').split('/')[1]  # a host shows this page at any address
+    base = '/' + (repository or '/').split('/')[1]  # a host shows this page at any address
     lost = pages/'404.html'
     lost.write_text(lost.read_text(encoding='utf-8').replace('<head>', f'<head><base href="{base.rstrip("/")}/">', 1), encoding='utf-8')
     pictures = {path.name: smaller_picture(path) for path in [*(pages/'_images').glob('*.png')]}

@@ -147,7 +147,8 @@ def random_of(state: dict[str, Any], run: Run) -> RandomState | None:
         return None  # the next epoch seeds them
     if same:
         return saved[rank]
-    torch.manual_seed(state['epoch'] * 1_000_003 + done * 1_009 + rank)
+    place = (state['epoch'] * 1_000_003 + done) * 1_009 + rank
+    torch.manual_seed((run.cfg.run.seed * 1_000_000_007 + place) % 2**63)
     return random_state(device)
 
 

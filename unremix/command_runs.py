@@ -24,16 +24,17 @@ from .evaluate import evaluate, score
 from .grid import read_grid
 from .own_images import keep_images
 from .parsing import parse
-from .report import write_report
 from .run_folder import check_folder
 from .run_parts import resolve
-from .sweep import by_cell, sweep
 from .table import align_columns, table
 from .train import train
 
 # %% ../nbs/library/112_command_runs.ipynb #c5faaaa1
 def report_of(out: Path) -> Path:
     "Where the report of a finished folder is; written unless it is there."
+    # drawing takes a second to load, so a refused command does without it
+    from unremix.report import write_report
+
     path = out / 'report.html'
     return path if path.exists() else write_report(out)
 
@@ -78,6 +79,9 @@ def run_sweep(args: list[str]) -> int:
     """
     command = parse(SweepCommand, args, 'unremix sweep')
     grid = read_grid(command.grid)
+    # scipy.stats takes a second to load, and no other command needs it
+    from unremix.sweep import sweep
+
     lines = sweep(grid, command.out, command.runs, command.workers, command.threads)
     print(sweep_text(lines), f'lines: {command.out}', sep='\n\n')
     return int(any('again' in line for line in lines))
@@ -103,6 +107,8 @@ def sweep_text(lines: list[dict[str, Any]]) -> str:
 
     Then the runs that failed, with the reason.
     """
+    from unremix.sweep import by_cell
+
     rows: list[tuple[str, ...]] = [('cell', 'n', 'linear %', 'range')]
     for cell, scores in by_cell(lines).items():
         percent = [100 * score for score in scores.values()]

@@ -21,7 +21,7 @@ import tyro
 
 from .compare_config import CompareConfig, is_of_rows
 from .config import TrainConfig
-from .config_fields import HEADINGS, check_field
+from .config_fields import HEADINGS, check_field, fitting
 from .config_groups import HOME, ScheduleConfig
 from .loggers import check_loggers
 from .parsing import Words, parse
@@ -57,6 +57,12 @@ class RowsConfig(CompareConfig):
 
     train: tyro.conf.OmitArgPrefixes[SharedConfig] = field(default_factory=SharedConfig)
     knobs: tyro.conf.Suppress[Any] = field(default_factory=dict)  # by `row_knobs`
+
+    def __post_init__(self) -> None:
+        asked = self.reference
+        super().__post_init__()
+        # None stays: as a default of the command it is the first of whatever rows
+        object.__setattr__(self, 'reference', asked)
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ def train_command(args: list[str]) -> TrainCommand:
     for i in values_after(args, '--strategy'):
         fields['strategy'] = args[i]
         args[i], _ = from_text(args[i])
-    config = TrainConfig.of(fields)
+    name, _ = from_text(fields.get('strategy', 'simclr'))
+    config = TrainConfig.of(fitting(name, fields))
     args = ends_first([*schedule_words(config.schedule), *args])
     config = dataclasses.replace(config, schedule=ScheduleConfig())
     hide_what_no_run_sets(type(config.knobs))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Weights', 'Synthesis', 'prepared_by', 'Composed', 'apply_loss', 'check_returned', 'averages_one', 'uncompiled',
-           'losses_alone', 'noting_statistics', 'reduced', 'pairs_once', 'losses_of_pairs', 'statistics_alone']
+           'leaves_of', 'checked_once', 'check_leaves', 'by_blocks', 'losses_alone', 'noting_statistics', 'reduced',
+           'pairs_once', 'losses_of_pairs', 'statistics_alone']
 
 # %% ../nbs/library/37_composition.ipynb #261bfd70
 from collections.abc import Callable
@@ -69,7 +70,8 @@ class Composed:
 
 def apply_loss(loss: Loss, c: Contrast, log_w: Tensor, known: bool) -> Tensor:  # (a)
     "The loss of each anchor; `known`: the weights add up to the number of negatives."
-    if isinstance(loss, InfoNCE) and known:
+    # a subclass may have a call of its own, with two arguments
+    if type(loss) is InfoNCE and known:
         return loss(c, log_w, c.k)
     return loss(c, log_w)
 
@@ -98,6 +100,55 @@ def uncompiled(f: Callable[..., Any]) -> Callable[..., Any]:
     "`f` as a compiler is to see it: a black box."
     # not at import: loading the compiler takes seconds
     return torch.compiler.disable(f)
+
+# %% ../nbs/library/37_composition.ipynb #edfedf69
+def leaves_of(x: Tensor) -> list[Tensor]:
+    "Every tensor without history into which the gradient of `x` flows."
+    found, seen, ahead = [], set(), [x.grad_fn]
+    while ahead:
+        node: Any = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == 'AccumulateGrad':
+            found.append(node.variable)
+        ahead += [earlier for earlier, _ in node.next_functions]
+    return found
+
+
+def checked_once(losses_of: LossesOf, parameters: tuple[Tensor, ...]) -> LossesOf:
+    "The same, but `ValueError` if the first block's gradient would flow elsewhere."
+    first = True
+
+    def checked(c: Contrast) -> Tensor:
+        nonlocal first
+        losses = losses_of(c)
+        if first and losses.requires_grad:
+            first = False
+            mine = c.logits, c.anchors.z, c.candidates.z, c.temperature, *parameters
+            check_leaves(losses, mine)
+        return losses
+
+    return checked
+
+
+def check_leaves(losses: Tensor, known: tuple[object, ...]) -> None:
+    "`ValueError` if the losses learn from a tensor that is not among these."
+    names = {id(x) for x in known}
+    lost = [tuple(x.shape) for x in leaves_of(losses) if id(x) not in names]
+    what = 'a parameter of an nn.Module that the loss holds'
+    require(not lost, 'what a part learns with chunk_size', what, lost)
+
+
+def by_blocks(
+    comparison: Comparison,
+    losses_of: LossesOf,
+    size: int,
+    reduction: str,
+    parameters: tuple[Tensor, ...],
+) -> Tensor:
+    checked = checked_once(losses_of, parameters)
+    return in_blocks(comparison, checked, size, reduction, parameters)
 
 # %% ../nbs/library/37_composition.ipynb #67de6083
 def losses_alone(method: Composed) -> LossesOf:
@@ -129,7 +180,7 @@ def reduced(
     "The loss of a comparison, by the whole matrix or in blocks of it."
     if chunk_size is None:
         return REDUCTIONS[reduction](losses_of(comparison.contrast()))
-    blocks = uncompiled(in_blocks) if torch.compiler.is_compiling() else in_blocks
+    blocks = uncompiled(by_blocks) if torch.compiler.is_compiling() else by_blocks
     return blocks(comparison, losses_of, int(chunk_size), reduction, parameters)
 
 # %% ../nbs/library/37_composition.ipynb #5f626008

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .arguments import require
-from .config_fields import check_names, flat, sorted_out
+from .config_fields import check_names, fitting, flat, not_usual, sorted_out
 from unremix.config_groups import (
     END,
     GROUPS,
@@ -79,7 +79,7 @@ class TrainConfig:
         """
         name, own = from_text(fields.get('strategy', 'simclr'))
         task = find_task(fields.get('modality', 'image'))
-        fields = {**task.usual(), **fields, **own}
+        fields = {**fitting(name, task.usual()), **fields, **own}
         parts = sorted_out(name, fields)
         made = {group: kind(**parts[group]) for group, kind in GROUPS.items()}
         try:
@@ -106,17 +106,18 @@ class TrainConfig:
         """The same run with some fields changed.
 
         Another strategy has its own knobs. The run's τ⁺ and schedules stay, and
-        `{'beta_end': None}` takes one away. Another modality has its own defaults.
+        `{'beta_end': None}` takes one away. Another strategy or modality has its own
+        defaults, so a field at its default takes the new one.
         """
-        fields, was = self.fields(), self.strategy
-        if changes.get('modality', self.data.modality) != self.data.modality:
-            usual = self.usual()
-            fields = {k: v for k, v in fields.items() if v != usual.get(k, ...)}
-        name, _ = from_text(changes.get('strategy', was))
-        if name != was:
+        fields, modality = self.fields(), self.data.modality
+        name, _ = from_text(changes.get('strategy', self.strategy))
+        if name != self.strategy:
             for knob in values_of(self.knobs):
                 fields.pop(knob, None)
-        return TrainConfig.of(fields | dict(changes))
+        if name != self.strategy or changes.get('modality', modality) != modality:
+            fields = not_usual(fields, self.usual())
+        same = {'strategy': self.strategy, 'modality': modality}
+        return TrainConfig.of(fields | same | dict(changes))
 
     def usual(self) -> dict[str, Any]:
         "The fields of a run with this strategy and task and nothing but defaults."

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from .arguments import check_switches, differing
 from .blocks import REDUCTIONS, LossesOf
-from .call import check_draws, check_parts, check_sense, check_settings
-from .call import extras_of, rule_of, sides
-from .companions import batch_of, check_companions, check_views, with_extras
+from .call import check_draws, check_hidden_read, check_parts, check_sense
+from .call import check_settings, extras_of, rule_of, sides
+from .companions import batch_of, check_companions, check_true_labels
+from .companions import check_views, with_extras
 from .composition import Composed, Synthesis, Weights, losses_alone
 from .composition import losses_of_pairs, noting_statistics, pairs_once
 from .composition import prepared_by, reduced, statistics_alone
@@ -119,19 +120,26 @@ class ContrastiveLoss(nn.Module):
         true_labels: Tensor | None = None,
     ) -> Comparison:
         "Who is compared with whom: of this process or of all, in the batch or beyond."
-        z = (z1, z2, *more_views) if queue is None else (z1, z2.detach())
+        self.check()
+        z = z1, z2, *more_views
+        check_views(z)
+        ids = dict(labels=labels, sample_ids=sample_ids, true_labels=true_labels)
+        check_companions(z, hidden, negatives, queue, ids)
         parts = [x for x in (self.weights, self.synthesis) if x is not None]
         asked = extras_of(parts, self.pairs, true_labels is not None)
-        e = batch_of(z, hidden, negatives, labels, sample_ids, true_labels, asked)
+        check_hidden_read(asked, hidden, negatives, queue)
+        z = z if queue is None else (z1, z2.detach())
         alike = {
             'whether labels are given': int(labels is not None),
             'whether sample_ids are given': int(sample_ids is not None),
         }
-        gather = self.gather_distributed
-        anchors, candidates = sides(with_extras(e, asked), gather, alike, queue)
         given = dict(labelled=labels is not None, copied=sample_ids is not None)
         rule = rule_of(self.pairs, **given, queued=queue is not None)
-        return Comparison(anchors, candidates, rule, value_of(self.temperature))
+        with full_precision(z1):
+            e = batch_of(z, hidden, negatives, labels, sample_ids, true_labels, asked)
+            e, gather = with_extras(e, asked), self.gather_distributed
+            anchors, candidates = sides(e, gather, alike, queue)
+            return Comparison(anchors, candidates, rule, value_of(self.temperature))
 
     def contrast(
         self,
@@ -146,20 +154,21 @@ class ContrastiveLoss(nn.Module):
         true_labels: Tensor | None = None,
     ) -> Contrast:
         "Anchors against candidates before a synthesis, with what the weights prepare."
+        comparison = self.comparison(
+            z1,
+            z2,
+            *more_views,
+            hidden=hidden,
+            labels=labels,
+            sample_ids=sample_ids,
+            negatives=negatives,
+            queue=queue,
+            true_labels=true_labels,
+        )
+        prepare = getattr(self.weights, 'prepare', None)
         with full_precision(z1):
-            comparison = self.comparison(
-                z1,
-                z2,
-                *more_views,
-                hidden=hidden,
-                labels=labels,
-                sample_ids=sample_ids,
-                negatives=negatives,
-                queue=queue,
-                true_labels=true_labels,
-            )
             prepared = prepared_by(self.weights, comparison)
-            return with_prepared(comparison.contrast(), prepared)
+            return with_prepared(comparison.contrast(), prepared, prepare)
 
     def forward(
         self,
@@ -174,23 +183,28 @@ class ContrastiveLoss(nn.Module):
         true_labels: Tensor | None = None,  # (b) or (b+m): for the statistics only
         return_stats: bool = False,  # return (loss, statistics)
     ) -> Any:  # 0-d, or (a) with reduction='none'; with statistics a pair
-        self.check()
+        """Loss of a batch; `ValueError` for arguments that do not fit each other.
+
+        `hidden` counts where it is known of all candidates. Nobody knows that of
+        further negatives, so a part that reads `hidden` refuses both together. A queue
+        that `stores_hidden` knows its length, which is all that 'norm' needs.
+        'influence' does without it.
+        """
         check_switches(return_stats=return_stats)
-        z = z1, z2, *more_views
-        check_views(z)
-        ids = dict(labels=labels, sample_ids=sample_ids, true_labels=true_labels)
-        check_companions(z, hidden, negatives, queue, ids)
         check_sense(self.loss, self.pairs, labels, negatives, queue)
+        check_true_labels((z1, z2, *more_views), negatives, true_labels)
+        comparison = self.comparison(
+            z1,
+            z2,
+            *more_views,
+            hidden=hidden,
+            labels=labels,
+            sample_ids=sample_ids,
+            negatives=negatives,
+            queue=queue,
+            true_labels=true_labels if return_stats else None,
+        )
         with full_precision(z1):
-            comparison = self.comparison(
-                *z,
-                hidden=hidden,
-                labels=labels,
-                sample_ids=sample_ids,
-                negatives=negatives,
-                queue=queue,
-                true_labels=true_labels if return_stats else None,
-            )
             method = self.composed().prepare(comparison)
             if not return_stats:
                 return self.loss_of(method, comparison, losses_alone(method))
@@ -227,9 +241,5 @@ class ContrastiveLoss(nn.Module):
         return 'whole matrix' if self.chunk_size is None else 'blocks'
 
     def learned(self) -> tuple[Tensor, ...]:
-        "Parameters of the parts; the temperature's get their gradient through it."
-        own = set()
-        if isinstance(self.temperature, nn.Module):
-            own = {id(p) for p in self.temperature.parameters()}
-        mine = (p for p in self.parameters() if p.requires_grad)
-        return tuple(p for p in mine if id(p) not in own)
+        "Parameters of the parts; those of a temperature too, which weights may hold."
+        return tuple(p for p in self.parameters() if p.requires_grad)

@@ -21,13 +21,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .arguments import is_whole, require
-from .embedding_files import ImageList, arrow, list_images
-from .embedding_files import load_embeddings, save_embeddings, save_shard
+from .embedding_files import ImageList, arrow, list_images, load_embeddings
+from .embedding_files import load_shard, save_embeddings, save_shard
 from .image_files import DatasetMissing
 from .image_parts import first_names, tell
 from .kept_encoder import Encoder, is_ours, load_encoder
 from .parsing import parse
 from .safe_files import hold, read_json, remove_left, write_json
+from .starting_weights import fitting
 
 # %% ../nbs/library/103_embed_folder.ipynb #854ac455
 def of_timm(name: str, weights: Path | None = None) -> Encoder:
@@ -40,20 +41,21 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
             f'model {name!r} is no run folder nor pretrained, and timm is missing: '
             "pip install 'unremix[export]'"
         ) from e
-    known = timm.is_model(name.split('.')[0])
     allowed = 'pretrained, a run folder, a .safetensors file or a name that timm knows'
-    require(known, 'model', allowed, name)
+    require(timm.is_model(name.split('.')[0]), 'model', allowed, name)
     try:
-        source: Any = {'checkpoint_path': str(weights)} if weights else {}
-        net: Any = timm.create_model(
-            name, pretrained=weights is None, num_classes=0, **source
-        )
+        net: Any = timm.create_model(name, pretrained=weights is None, num_classes=0)
+        if weights:
+            state = timm.models.load_state_dict(str(weights), weights_only=True)
     except Exception as e:  # of the network, of the file: many kinds
         reason = ' '.join(str(e).split())[:160]
+        what = f'weights={str(weights)!r}' if weights else f'weights of {name!r}'
         raise ValueError(
-            f'weights of {name!r} could not be had ({type(e).__name__}: {reason}): '
-            'give a file of them as weights'
+            f'{what} could not be had ({type(e).__name__}: {reason}): '
+            f'give {"another" if weights else "a"} file of them as weights'
         ) from None
+    if weights:
+        net.load_state_dict(fitting(net, state, str(weights), 'weights'))
     told = resolve_model_data_config(net)
     channels, size = told['input_size'][:2]
     numbers = {'mean': list(told['mean']), 'std': list(told['std'])}
@@ -81,8 +83,7 @@ def read_batch(encoder: Encoder, images: ImageList, places: range) -> Batch:
             kept.append(i)
         except DatasetMissing:
             pass  # it has no row, and `embed_folder` tells which
-    shape = 0, encoder.channels, encoder.size, encoder.size
-    empty = torch.empty(shape, dtype=torch.uint8)
+    empty = torch.empty(0, encoder.channels, encoder.size, encoder.size).byte()
     return (torch.stack(good) if good else empty), kept
 
 
@@ -158,12 +159,11 @@ def gather_shards(
     images: ImageList, beside: Path
 ) -> dict[str, np.ndarray[Any, Any]]:  # the arrays of the table above, but `about`
     "All shards as one."
-    numbers = range(len(range(0, len(images), SHARD)))
     h, kept = [], []
-    for number in numbers:
-        with np.load(shard_path(beside, number), allow_pickle=False) as f:
-            h.append(f['h'])
-            kept += f['kept'].tolist()
+    for number in range(len(range(0, len(images), SHARD))):
+        rows, of_rows = load_shard(shard_path(beside, number))
+        h.append(rows)
+        kept += of_rows
     columns = {'names': images.names, 'labels': images.labels, 'parts': images.parts}
     chosen = {k: np.array([column[i] for i in kept]) for k, column in columns.items()}
     return {'h': np.concatenate(h), **chosen}

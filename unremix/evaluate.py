@@ -21,21 +21,15 @@ from .config_fields import flat
 from .contrastive_loss import ContrastiveLoss
 from .data import labelled
 from .own_images import keep_images
-from unremix.features import (
-    alignment,
-    effective_rank,
-    linear_probe,
-    nearest,
-    uniformity,
-    vote,
-)
+from .features import alignment, effective_rank, linear_probe, nearest
+from .features import uniformity, vote
 from .checkpoint import restore
 from .devices import available
 from .run_folder import check_data, look, scored_samples
 from .run_parts import Run, set_up
 from .safe_files import read_json, write_json
 from .steps import assign_schedules
-from .tasks import Features, Samples, Task, choose, in_parts, on_device
+from .tasks import Features, Samples, Task, choose, ids_of, in_parts, on_device
 
 # %% ../nbs/library/71_evaluate.ipynb #65b26a4d
 def same_state(
@@ -95,19 +89,21 @@ def negative_quality(
     y: Tensor,  # (n) true classes
     criterion: ContrastiveLoss,
     batch_size: int = 256,  # images that share a batch
+    ids: Tensor | None = None,  # (n) that images share which show the same
 ) -> dict[str, Any]:  # means over whole batches; None where there is no negative
     """How often the negatives that a strategy prefers are of the anchor's class.
 
-    And how near they are.
+    And how near they are. Images that share an id are no negatives.
     """
     if len(y) < 2:
         return dict.fromkeys(QUALITY)
     whole = min(batch_size, len(y))
-    parts = [tensor.split(batch_size) for tensor in (z1, z2, *hidden, y)]
+    parts: list[Any] = [x.split(batch_size) for x in (z1, z2, *hidden, y)]
+    parts.append([None] * len(parts[0]) if ids is None else ids.split(batch_size))
     found = []
-    for a, b, h1, h2, classes in zip(*parts):
+    for a, b, h1, h2, classes, shown in zip(*parts):
         if len(classes) == whole:
-            given = dict(hidden=(h1, h2), true_labels=classes)
+            given = dict(hidden=(h1, h2), true_labels=classes, sample_ids=shown)
             _, statistics = criterion(a, b, **given, return_stats=True)
             found.append(statistics)
     mean = lambda key: sum(s[key].item() for s in found) / len(found)
@@ -121,29 +117,30 @@ def can_be_scored(
     y_train: Tensor,  # classes of labelled training images
     y_test: Tensor,  # and of test images
 ) -> bool:
-    "Whether there are two classes to learn and labels to compare with."
-    return len(y_train.unique()) > 1 and bool((y_test >= 0).all())
+    "Whether there are two classes to learn and a label to compare with."
+    return len(y_train.unique()) > 1 and bool((y_test >= 0).any())
 
 
 def feature_scores(
     h_train: Tensor,  # (n f)
     y_train: Tensor,  # (n)
     h_test: Tensor,  # (m f)
-    y_test: Tensor,  # (m)
+    y_test: Tensor,  # (m), below 0 where unknown
 ) -> dict[str, Any]:
     """Accuracies of the frozen features and their effective rank.
 
-    `correct` marks the test images the probe gets right. Without labels, the rank
-    alone.
+    Test images without a label count in the rank alone. `correct` marks the others that
+    the probe gets right. Without any label, there is the rank alone.
     """
     rank = {'effective_rank': effective_rank(h_test)}
     if not can_be_scored(y_train, y_test):
         return rank
-    cosines, places = nearest(h_train, h_test, 200)  # once for both votes
-    predicted = {'linear': linear_probe(h_train, y_train, h_test)}
+    h, y = h_test[y_test >= 0], y_test[y_test >= 0]
+    cosines, places = nearest(h_train, h, 200)  # once for both votes
+    predicted = {'linear': linear_probe(h_train, y_train, h)}
     for name, (k, temperature) in VOTES.items():
         predicted[name] = vote(cosines, places, y_train, k, temperature)
-    right = {name: classes == y_test.cpu() for name, classes in predicted.items()}
+    right = {name: classes == y.cpu() for name, classes in predicted.items()}
     scores = {name: r.double().mean().item() for name, r in right.items()}
     marks = [str(int(is_right)) for is_right in right['linear']]
     return scores | rank | {'correct': ''.join(marks)}
@@ -202,10 +199,12 @@ def score(run: Run) -> dict[str, Any]:
     criterion = run.criterion.eval()  # it learns nothing of test images
     with torch.no_grad():
         (z1, hidden1), (z2, hidden2) = head(h1), head(h2)
+    # a loss that remembers images knows those of training by such numbers
+    ids = None if getattr(criterion, 'asks_ids', False) else ids_of(test)
     quality = negative_quality(
-        z1, z2, (hidden1, hidden2), test.y, criterion, cfg.optim.batch_size
+        z1, z2, (hidden1, hidden2), test.y, criterion, cfg.optim.batch_size, ids
     )
-    if 'linear' not in scores:  # without labels
+    if 'linear' not in scores or (test.y < 0).any():  # of unknown classes
         for name in FALSE_NEGATIVES:
             del quality[name]
     return scores | quality
@@ -224,8 +223,12 @@ def load_run(out: Path) -> Run:
         )
     accelerator = available(config.get('accelerator'))
     here = {'devices': 1, 'num_nodes': 1, 'accelerator': accelerator}
-    run = set_up(TrainConfig.of(config | here))
+    cfg = TrainConfig.of(config | here)
+    # ids of training images change no score, unless `validation` holds some out
+    unread = {} if cfg.data.validation else {'sample_ids': None}
+    run = set_up(cfg.but(unread))
     check_data(out, look(run.cfg.but({'start_from': None})))
+    run.cfg = cfg  # as the checkpoint has it
     state = restore(run, out / 'checkpoint.pt')
     epochs = run.cfg.optim.epochs
     at_end = state['epoch'] == epochs

@@ -150,16 +150,16 @@ def with_threshold(comparison: Comparison, threshold: Tensor) -> Comparison:
 
 def above_and_quantile(
     comparison: Comparison, threshold: Tensor, alpha: float
-) -> tuple[Tensor, Tensor]:  # (a) each
+) -> tuple[Tensor, Tensor]:  # (a) each; not finite where there is no negative
     "Share of each anchor's negatives above its threshold, and their 1 − α quantile."
     everybody = with_threshold(comparison, torch.full_like(threshold, math.inf))
     shares, quantiles = [], []
     size = rows_at_once(len(comparison.candidates), threshold.device)
     for rows in slices(len(threshold), size):
         c = everybody.contrast(rows)
-        above = c.negative & (c.cosine > threshold[rows, None])
-        shares.append(above.sum(1) / c.k.clamp_min(1))
-        order = torch.where(c.negative, c.cosine, -1.0).sort(1, descending=True).values
+        cosine = torch.where(c.negative, c.cosine, -math.inf)
+        shares.append((cosine > threshold[rows, None]).sum(1) / c.k)
+        order = cosine.sort(1, descending=True).values
         rank = (alpha * c.k).long()[:, None]
         quantiles.append(order.gather(1, rank)[:, 0])
     return torch.cat(shares), torch.cat(quantiles)
@@ -236,15 +236,15 @@ class GloFNDLoss(ContrastiveLoss):
     @torch.no_grad()
     def learn(self, comparison: Comparison) -> None:
         "One step of the thresholds of the images of a batch, of all processes."
-        alpha, rate = self.rule.alpha, self.rule.rate
         ids = comparison.anchors.copy
         own = self.threshold[ids]
-        share, quantile = above_and_quantile(comparison, own, alpha)
-        moved = own - rate * (alpha - share.to(own))
+        share, quantile = above_and_quantile(comparison, own, self.rule.alpha)
+        moved = own - self.rule.rate * (self.rule.alpha - share.to(own))
         new = torch.where(self.visits[ids] == 0, quantile.to(own), moved)
         ids, new = (of_all(x[:, None])[:, 0] for x in (ids, new))
-        total = torch.zeros_like(self.threshold).index_add(0, ids, new)
-        met = torch.zeros_like(self.threshold).index_add(0, ids, torch.ones_like(new))
+        none, told = torch.zeros_like(self.threshold), new.isfinite()
+        total = none.index_add(0, ids, new.where(told, 0.0))
+        met = none.index_add(0, ids, told.to(new))  # in views that have negatives
         mean = (total / met).clamp(-1, 1)  # over the views of an image
         self.threshold.copy_(torch.where(met > 0, mean, self.threshold))
         self.visits.add_(met > 0)

@@ -20,16 +20,24 @@ RandomState = tuple[Tensor, Tensor | None]  # of the CPU, of a GPU
 
 def random_state(device: torch.device) -> RandomState:
     "State of the generators that a forward pass on this device may use."
-    on_gpu = device.type == 'cuda'
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
+    of_gpu = None
+    if device.type == 'cuda':
+        of_gpu = torch.cuda.get_rng_state(device)
+    elif device.type == 'mps':
+        of_gpu = torch.mps.get_rng_state()
+    return torch.get_rng_state(), of_gpu
 
 
 def set_random_state(state: RandomState, device: torch.device) -> None:
     "Put a state back; that of a GPU only on a GPU."
     of_cpu, of_gpu = state
     torch.set_rng_state(of_cpu)
-    if device.type == 'cuda' and of_gpu is not None:
+    if of_gpu is None:
+        return
+    if device.type == 'cuda':
         torch.cuda.set_rng_state(of_gpu, device)
+    elif device.type == 'mps':
+        torch.mps.set_rng_state(of_gpu)
 
 # %% ../nbs/library/44_gradient_cache.ipynb #c49c7df0
 Features = Mapping[str, Any]  # tensors with a row per sample, and what has no rows
@@ -106,12 +114,18 @@ class MicroBatches:
         # called with a 0-d tensor for each micro-batch
         backward: Callable[[Tensor], object] = torch.Tensor.backward,
     ) -> None:
-        "Gradients of the loss in the model's parameters, and in the loss's own."
+        """Gradients of the loss in the model's parameters, and in the loss's own.
+
+        They are added to what is there, so two losses of `z` may follow each other.
+        """
+        self.z.grad = None  # of another loss, which the parameters have got already
         loss.backward()  # down to the embeddings, and to a temperature that learns
         assert self.z.grad is not None
         grads = self.z.grad.split(self.rows)
         after = random_state(self.device)
         kept = [b.clone() for b in buffers(self.model)]
+        # the first pass has cast the weights without a graph (PyTorch 2.8)
+        torch.clear_autocast_cache()
         for part, state, grad in zip(self.parts, self.states, grads):
             set_random_state(state, self.device)
             with torch.autocast(self.device.type, self.dtype, self.in_autocast):

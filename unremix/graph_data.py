@@ -8,10 +8,12 @@ __all__ = ['TRIANGLES', 'IN_FILES', 'FILE', 'ARRAYS', 'GRAPH_SETS', 'ranges', 'G
 
 # %% ../nbs/library/96_graph_data.ipynb #e85fd28f
 import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -80,8 +82,7 @@ class Graphs:
 
     @property
     def graph_of(self) -> Tensor:  # (Σ size) number of each node's graph
-        number = torch.arange(len(self), device=self.device)
-        return number.repeat_interleave(self.size)
+        return torch.arange(len(self), device=self.device).repeat_interleave(self.size)
 
     @property
     def union_edges(self) -> Tensor:  # (m 2) as nodes of the union
@@ -95,8 +96,7 @@ class Graphs:
 
     @property
     def degree(self) -> Tensor:  # (Σ size) neighbours of each node
-        ends = self.union_edges.flatten()
-        return torch.bincount(ends, minlength=self.tag.shape[0])
+        return torch.bincount(self.union_edges.flatten(), minlength=len(self.tag))
 
 # %% ../nbs/library/96_graph_data.ipynb #fda113e0
 def pack(sizes: Any, edge_counts: Any, edges: Any, tags: Any) -> Graphs:
@@ -117,8 +117,7 @@ def pack(sizes: Any, edge_counts: Any, edges: Any, tags: Any) -> Graphs:
     low, high = pairs.T
     inside = (low >= 0) & (low < high) & (high < size.repeat_interleave(count))
     bad = int((~inside).sum())
-    what = 'pairs u < v of nodes within the graph'
-    require(not bad, 'edges', what, f'{bad} others')
+    require(not bad, 'edges', 'pairs u < v of nodes within the graph', f'{bad} others')
     graphs = Graphs(size, count, pairs, tag)
     twice = total[1] - len(graphs.union_edges.unique(dim=0))
     require(not twice, 'edges', 'written down once', f'{twice} twice')
@@ -127,12 +126,12 @@ def pack(sizes: Any, edge_counts: Any, edges: Any, tags: Any) -> Graphs:
 
 def from_networkx(several: list[Any], tags: Tensor | None = None) -> Graphs:
     "Graphs of networkx with nodes 0, 1, …; without tags, the degree is the tag."
-    edges = [sorted((min(e), max(e)) for e in g.edges) for g in several]
-    sizes = [len(g) for g in several]
-    counts = [len(of_graph) for of_graph in edges]
+    edges = [sorted({(min(e), max(e)) for e in g.edges()}) for g in several]
+    sizes, counts = list(map(len, several)), list(map(len, edges))
     flat = torch.tensor([e for of_graph in edges for e in of_graph]).reshape(-1, 2)
-    graphs = pack(sizes, counts, flat, torch.zeros(sum(sizes)))
-    return graphs.with_tags(graphs.degree if tags is None else tags)
+    given = torch.zeros(sum(sizes)) if tags is None else tags
+    graphs = pack(sizes, counts, flat, given)
+    return graphs.with_tags(graphs.degree) if tags is None else graphs
 
 
 def to_networkx(graphs: Graphs, number: int) -> Any:
@@ -148,8 +147,7 @@ def to_networkx(graphs: Graphs, number: int) -> Any:
 
 def join(*several: Graphs) -> Graphs:
     "One behind the other."
-    parts = zip(*(graphs.parts for graphs in several))
-    return Graphs(*(torch.cat(part) for part in parts))
+    return Graphs(*map(torch.cat, zip(*(graphs.parts for graphs in several))))
 
 # %% ../nbs/library/96_graph_data.ipynb #35610805
 @dataclass(frozen=True)
@@ -168,7 +166,8 @@ class GraphSet:
 
 
 def graph_set(graphs: Graphs, y: Tensor, classes: tuple[str, ...], name: str) -> Any:
-    "With the number of kinds and the fingerprint."
+    "With the number of kinds and the fingerprint; `ValueError` unless `y` fits."
+    require(y.shape == (len(graphs),), 'y', 'one class per graph', tuple(y.shape))
     whole = hashlib.sha256(str([tuple(x.shape) for x in graphs.parts]).encode())
     for part in (*graphs.parts, y):
         whole.update(part.contiguous().numpy().data)
@@ -199,25 +198,27 @@ IN_FILES = {  # name: as the arrays call it, as the collection does, has tags
     'imdb-m': ('IMDBMULTI', 'IMDB-MULTI', False),
 }
 FILE = 'graphs.npz'
-ARRAYS = 'sizes', 'edge_counts', 'edges', 'tags'
+ARRAYS = 'labels', 'sizes', 'edge_counts', 'edges', 'tags'
 
 
 def from_file(name: str, path: Path) -> GraphSet:
     "A set from a file of arrays; `DatasetMissing` where the file lacks it."
     called, _, tagged = IN_FILES[name]
-    with np.load(path) as data:  # arrays only: it would refuse a pickle
-        if f'{called}_labels' not in data:
-            raise DatasetMissing(f'data_root has a {FILE} without {called}_labels')
-        parts = [data[f'{called}_{part}'].astype(np.int64) for part in ARRAYS]
-        labels = torch.from_numpy(data[f'{called}_labels'].astype(np.int64))
-    graphs = pack(*parts)
-    return named_set(graphs, labels, name, tagged)
+    names = [f'{called}_{part}' for part in ARRAYS]
+    try:
+        with np.load(path) as data:  # arrays only: it would refuse a pickle
+            found = {x: data[x].astype(np.int64) for x in names if x in data}
+    except (OSError, EOFError, ValueError, TypeError, BadZipFile, zlib.error) as e:
+        raise ValueError(f'data_root must hold a whole {FILE}, got {path}') from e
+    if missing := [x for x in names if x not in found]:
+        raise DatasetMissing(f'data_root has a {FILE} without {missing[0]}')
+    labels, *parts = (torch.from_numpy(found[x]) for x in names)
+    return named_set(pack(*parts), labels, name, tagged)
 
 
 def named_set(graphs: Graphs, labels: Tensor, name: str, tagged: bool) -> GraphSet:
     known, y = labels.unique(return_inverse=True)
-    if not tagged:
-        graphs = graphs.with_tags(graphs.degree)
+    graphs = graphs if tagged else graphs.with_tags(graphs.degree)
     return graph_set(graphs, y, tuple(map(str, known.tolist())), name)
 
 # %% ../nbs/library/96_graph_data.ipynb #0b42b6e9
@@ -230,8 +231,7 @@ def load_graphs(
 ) -> GraphSet:
     """A data set of graphs.
 
-    Raises `ValueError` for a name that nobody has, and `DatasetMissing`, one too, that
-    says what to do.
+    Raises `ValueError` (or `DatasetMissing`, one too) saying what to do.
 
     >>> load_graphs('mutag', data_root='data')
     """

@@ -57,7 +57,8 @@ def kernel_svc(
     rarest = int(y.unique(return_counts=True)[1].min())
     what = f'at most the {rarest} graphs of the rarest class'
     require(folds <= rarest, 'folds', what, folds)
-    table, classes = kernel.cpu().numpy(), y.cpu().numpy()
+    table = kernel.detach().cpu().double().numpy()
+    classes = y.cpu().numpy()
     rows = []
     for repeat in range(repeats):
         deal = StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)
@@ -84,9 +85,12 @@ def chosen_machine(kernel: Any, y: Any, seen: Any, inner_folds: int) -> Any:
 
 # %% ../nbs/library/98_graph_scores.ipynb #eb0d79ed
 def counts_per_graph(graphs: Graphs, kind: Tensor, kinds: int) -> Tensor:  # (n kinds)
-    "How many nodes of each kind a graph has; kinds from `kinds` on count as the last."
-    cell = graphs.graph_of * kinds + kind.clamp(0, kinds - 1)
-    counts = torch.bincount(cell, minlength=len(graphs) * kinds)
+    """How many nodes of each kind a graph has.
+
+    Kinds from `kinds` on count as the last, and those below zero, unknown, not at all.
+    """
+    cell = graphs.graph_of * kinds + kind.clamp_max(kinds - 1)
+    counts = torch.bincount(cell[kind >= 0], minlength=len(graphs) * kinds)
     return counts.view(len(graphs), kinds).float()
 
 
@@ -97,8 +101,8 @@ def degree_histogram(graphs: Graphs) -> Callable[[Graphs], Tensor]:
 
 
 def tag_histogram(graphs: Graphs) -> Callable[[Graphs], Tensor]:
-    "Nodes of each tag, up to the largest tag of these graphs: x → (n f)."
-    kinds = int(graphs.tag.max()) + 1
+    "Nodes of each known tag, up to the largest tag of these graphs: x → (n f)."
+    kinds = int(graphs.tag.max().clamp_min(0)) + 1
     return lambda x: counts_per_graph(x, x.tag, kinds)
 
 # %% ../nbs/library/98_graph_scores.ipynb #f0c78b10

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .arguments import as_number, check_switches, is_number, is_one_of
 from .arguments import check_ids, require, shape_of
-from .contrast import Comparison, Contrast, compare
+from .contrast import Comparison, Contrast, compare, is_own
 from .embeddings import Embeddings, check_matrix, embed, full_precision
 from .hard_negatives import check_beta, log_share, mean_one
 from .info_nce import LINEAR_FROM, mean_over
@@ -125,7 +125,7 @@ class RescaledHCL:
 
     def __call__(self, c: Contrast) -> Tensor:  # (a n)
         # scores that somebody has computed are not those that `prepare` would
-        largest = largest_score(c) if c.prepared is None else c.prepared
+        largest = c.prepared if is_own(c, self.prepare) else largest_score(c)
         slope = (-2 if self.legacy_sign else 2) * self.beta
         log_p = log_share(slope * c.logits / largest, c.negative, c.k, c.others_at)
         return mean_one(log_p, c.k)

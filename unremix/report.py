@@ -23,21 +23,13 @@ from .config import TrainConfig
 from .config_fields import flat
 from .evaluate import load_run
 from .heaviest_negatives import negatives
-from unremix.html_page import (
-    Page,
-    Section,
-    code_block,
-    figure_bytes,
-    figure_html,
-    paragraph,
-    render,
-    table_html,
-)
+from .html_page import Page, Section, code_block, figure_bytes, figure_html
+from .html_page import paragraph, render, table_html
 from .own_images import keep_images
 from .plots import show_curves
 from .rows import SCORES
 from .safe_files import read_json, write_atomic
-from .table import cell_text, difference_text, reference_of
+from .table import cell_text, difference_text, more_scores, reference_of
 
 # %% ../nbs/library/110_report.ipynb #4e5d106a
 def verdict_of(result: dict[str, Any]) -> str:
@@ -73,13 +65,14 @@ COLUMNS = {  # score: head, factor, digits
 
 
 def cells_of(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    "Head and rows, in words."
+    "Head and rows, in words; scores that only this task has come last."
     reference = reference_of(result)
-    head = ['row', 'n', f'vs {reference}', *(c[0] for c in COLUMNS.values())]
+    columns = COLUMNS | {s: (s, 1, 3) for s in more_scores(result['rows'])}
+    head = ['row', 'n', f'vs {reference}', *(c[0] for c in columns.values())]
     rows = []
     for name, row in result['rows'].items():
         against = 'reference' if name == reference else difference_text(row)
-        told = [cell_text(row, s, by, digits) for s, (_, by, digits) in COLUMNS.items()]
+        told = [cell_text(row, s, by, digits) for s, (_, by, digits) in columns.items()]
         rows.append([name, str(row['n']), against, *told])
     return head, rows
 
@@ -96,8 +89,9 @@ def scores_csv(rows: dict[str, Any]) -> str:
     file = io.StringIO(newline='')
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(['row', 'score', 'mean', 'sd', 'n'])
+    every = [*SCORES, *more_scores(rows)]
     for name, row in rows.items():
-        for scored in (s for s in SCORES if s in row):
+        for scored in (s for s in every if s in row):
             told = row[scored]
             writer.writerow([name, scored, told['mean'], told['sd'], row['n']])
     return file.getvalue()
@@ -132,12 +126,19 @@ def curves_png(logs: dict[str, list[Path]]) -> bytes | None:  # label: one per s
     return file.getvalue()
 
 # %% ../nbs/library/110_report.ipynb #8eb71703
-def command_of(config: dict[str, Any], usual: dict[str, Any], name: str) -> str:
-    "The command with the options that differ from the defaults."
+def command_of(config: dict[str, Any], name: str) -> str:
+    "The command `train` or `compare` with the options that differ from the defaults."
+    asked = flat(config)
+    task = {'modality': asked.get('modality', 'image')}
+    if name == 'train':
+        usual = TrainConfig.of(task | {'strategy': asked['strategy']}).fields()
+    else:
+        usual = CompareConfig.of(task).fields()
+        usual['reference'] = asked['strategies'][0]
+    usual |= {'strategy': 'simclr', 'modality': 'image'}  # without these two options
     words = ['unremix', name]
-    for field, value in flat(config).items():
-        same = field in usual and json.dumps(usual[field]) == json.dumps(value)
-        if same or value is None:
+    for field, value in asked.items():
+        if json.dumps(usual.get(field)) == json.dumps(value):
             continue
         option = '--' + field.replace('_', '-')
         if isinstance(value, bool):
@@ -167,7 +168,7 @@ def figure_section(title: str, picture: bytes | None, alt: str) -> list[Section]
     return [Section(title, figure_html(picture, alt, alt))] if picture else []
 
 
-def of_comparison(out: Path, result: dict[str, Any], usual: dict[str, Any]) -> Page:
+def of_comparison(out: Path, result: dict[str, Any]) -> Page:
     "The page of a comparison."
     config = result['config']
     page = Page(f'Comparison {out.name}', verdict_of(result))
@@ -193,12 +194,12 @@ def of_comparison(out: Path, result: dict[str, Any], usual: dict[str, Any]) -> P
     for name, (folder, *_) in folders.items():
         if (folder / 'result.json').exists():
             page.sections += negatives(page, load_run(folder), name)
-    command = command_of(config, usual, 'compare')
+    command = command_of(config, 'compare')
     page.sections.append(made_how(result, config, command))
     return page
 
 # %% ../nbs/library/110_report.ipynb #faca9d94
-def of_run(out: Path, result: dict[str, Any], usual: dict[str, Any]) -> Page:
+def of_run(out: Path, result: dict[str, Any]) -> Page:
     "The page of a training run."
     config = read_json(out / 'config.json')
     scores = result.get('scores', {})
@@ -217,7 +218,7 @@ def of_run(out: Path, result: dict[str, Any], usual: dict[str, Any]) -> Page:
     drawn = curves_png({result['strategy']: [out / 'log.jsonl']})
     page.sections += figure_section('Curves', drawn, 'Loss against step.')
     page.sections += negatives(page, load_run(out), result['strategy'])
-    command = command_of(config, usual, 'train')
+    command = command_of(config, 'train')
     page.sections.append(made_how(result, config, command))
     return page
 
@@ -238,10 +239,6 @@ def write_report(
     path = out / 'result.json'
     require(path.is_file(), 'out', 'the folder of a finished run', str(out))
     result = read_json(path)
-    if 'rows' in result:
-        default = CompareConfig()
-        page = of_comparison(out, result, default.fields() | default.what())
-    else:
-        page = of_run(out, result, TrainConfig(strategy=result['strategy']).fields())
+    page = (of_comparison if 'rows' in result else of_run)(out, result)
     write_text(out / 'report.html', render(page))
     return out / 'report.html'

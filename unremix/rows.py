@@ -56,8 +56,11 @@ def rows_left_out(cfg: CompareConfig) -> dict[str, str]:  # row: why
     "Rows that these samples cannot have."
     if not cfg.supervised:
         return {}
-    units = find_task(cfg.train.data.modality).units
-    why = why_not('supervised', split_samples(cfg.train)[0], units)
+    data = cfg.train.data
+    task = find_task(data.modality)
+    scored = task.scores_training(data.validation)
+    samples, _ = split_samples(cfg.train)
+    why = why_not('supervised', samples, task.units, scored)
     return {'supervised': why} if why else {}
 
 

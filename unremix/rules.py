@@ -60,6 +60,13 @@ def as_roles(found: Roles | tuple[Tensor, Tensor]) -> Roles:
 class Around:
     "A rule around another one."
 
+    rule: Rule
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        "The `extra`s of the embeddings that the inner rule says it reads."
+        return tuple(getattr(self.rule, 'reads', ()))
+
     def roles(self, anchors: Embeddings, candidates: Embeddings) -> Roles:
         raise NotImplementedError
 

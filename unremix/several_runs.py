@@ -19,8 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.connection import Connection, wait as wait_for_any
 from typing import Any, TypeVar
 
 import torch
@@ -29,7 +28,9 @@ from threadpoolctl import threadpool_limits
 from .arguments import require
 from .config import TrainConfig, assign
 from .machine import Interrupted, free_memory, stop_signals
-from .run_parts import Run, make_criterion, require_device, set_up
+from .run_folder import split_samples
+from .run_parts import Run, make_criterion, make_model, require_device, set_up
+from .starting_weights import file_of, fitting, read_weights
 from .steps import epoch_steps
 from .tasks import find_task
 
@@ -38,26 +39,24 @@ def rehearse(
     cfg: TrainConfig,
     images: int,  # training images, or samples of another task, there are
 ) -> None:
-    """Raise now what a run would raise later.
-
-    Its loss is called on random embeddings, at both ends of its schedules.
-    """
+    "Raise now what a run would raise later, of its batch, its network and its loss."
     require_device(cfg)
     batch_size = cfg.optim.batch_size
     allowed = f'at most the {images} training {find_task(cfg.data.modality).units}'
     require(batch_size <= images, 'batch_size', allowed, batch_size)
+    model: Any = make_model(cfg, split_samples(cfg)[0])
+    source = cfg.model.start_from
+    if source not in (None, 'published'):
+        fitting(model.encoder, read_weights(file_of(source)), source)
     generator = torch.Generator().manual_seed(0)
     z1, z2 = torch.randn(2, 4, cfg.model.head_out, generator=generator)
     hidden = tuple(torch.randn(2, 4, 3, generator=generator))
-    labels = torch.arange(4) % 2
+    known = dict(hidden=hidden, true_labels=torch.arange(4) % 2, return_stats=True)
     criterion = make_criterion(cfg).eval()  # a rehearsal, of which nothing is learnt
-    ask = lambda: criterion(
-        z1, z2, hidden=hidden, true_labels=labels, return_stats=True
-    )
-    ask()
+    criterion(z1, z2, **known)
     for knob, end in cfg.schedule.ends.items():
         assign(criterion, knob, end)
-    ask()
+    criterion(z1, z2, **known)
 
 # %% ../nbs/library/72_several_runs.ipynb #d807ba26
 def endless_steps(run: Run) -> Iterator[tuple[Any, ...]]:

@@ -111,6 +111,7 @@ def fitting(
     encoder: nn.Module,
     state: State,  # named tensors, these of the encoder among them
     source: str,  # what they are called in a message
+    argument: str = 'start_from',  # that named the source
 ) -> State:  # of the encoder
     """The tensors of a table that belong to an encoder, under its own names.
 
@@ -120,13 +121,13 @@ def fitting(
     own = encoder.state_dict()
     names = [name for name in own if not name.endswith(COUNTER)]
     found = prefixes(state, names)
-    what = f'start_from={source!r}'
+    what = f'{argument}={source!r}'
     if not found:
         begin = next(iter(before_first(state, names)), '')
         lost = next(name for name in names if begin + name not in state)
         raise ValueError(f'{what} does not hold this encoder, such as its {lost!r}')
     one = len(found) == 1
-    require(one, 'start_from', 'a file with one such encoder', (source, found))
+    require(one, argument, 'a file with one such encoder', (source, found))
     of_it = [k.removeprefix(found[0]) for k in state if k.startswith(found[0])]
     more = further_part(of_it, list(own))
     if more:

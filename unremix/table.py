@@ -10,18 +10,17 @@ __all__ = ['align_columns', 'fitting', 'aligned', 'cell_text', 'difference_text'
 # %% ../nbs/library/76_table.ipynb #8658055f
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from .plots import show_scores
 from .rows import SCORES
 from .significance import Row, rejudged
-from .style import COLORS, color_of
+
+if TYPE_CHECKING:  # each function that draws loads it: most commands only print
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # %% ../nbs/library/76_table.ipynb #3bd59537
 def align_columns(lines: Sequence[tuple[str, ...]], width: int = 80) -> str:
@@ -128,10 +127,9 @@ def scores_block(rows: dict[str, Row], reference: str) -> str:
 
 def more_scores(rows: dict[str, Row]) -> list[str]:
     "Names of scores that only this task has, in order of appearance."
-    of_all = {name: None for row in rows.values() for name in row}
-    is_score = lambda name: any(
-        isinstance(row.get(name), dict) for row in rows.values()
-    )
+    every = rows.values()
+    of_all = {name: None for row in every for name in row}
+    is_score = lambda name: any(isinstance(row.get(name), dict) for row in every)
     return [name for name in of_all if name not in SCORES and is_score(name)]
 
 
@@ -179,11 +177,10 @@ def what_is_missing(result: dict[str, Any]) -> list[str]:
     return lines + [f'no row {row}: {why}' for row, why in left_out.items()]
 
 # %% ../nbs/library/76_table.ipynb #588bd509
-def draw(result: dict[str, Any]) -> Figure:
-    """Left: probe accuracy, every seed a dot.
+def draw(result: dict[str, Any]) -> 'Figure':
+    "Left: probe accuracy, every seed a dot; right: false negatives against hardness."
+    import matplotlib.pyplot as plt
 
-    Right: false negatives against hardness, which belong together.
-    """
     height = max(3.0, 0.24 * len(result['rows']))
     figure = plt.figure(figsize=(9, height), layout='constrained')
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -192,8 +189,10 @@ def draw(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_scores(ax: Axes, result: dict[str, Any]) -> None:
+def draw_scores(ax: 'Axes', result: dict[str, Any]) -> None:
     "Probe accuracy, or effective rank without labels; every seed a dot."
+    from unremix.plots import show_scores
+
     score, label = 'linear', 'linear probe, accuracy'
     if 'unscored' in result:
         score, label = 'effective_rank', 'effective rank'
@@ -206,24 +205,24 @@ def draw_scores(ax: Axes, result: dict[str, Any]) -> None:
         show_scores(shown, label, base, error, ax)
 
 
-def draw_negatives(ax: Axes, result: dict[str, Any]) -> None:
+def draw_negatives(ax: 'Axes', result: dict[str, Any]) -> None:
     "False negatives, or how many negatives count without labels, against hardness."
+    from unremix.style import COLORS, color_of
+
     quality, label = 'false_negative_rate', 'false-negative rate'
     if 'unscored' in result:
         quality, label = 'effective_negatives', 'effective negatives'
-    legend, many = False, len(result['config']['strategies']) > 8
+    many = len(result['config']['strategies']) > 8
     for name in result['config']['strategies']:
         row = result['rows'][name]
         if has_all(row, 'hardness') and quality in row:
             x, y = row['hardness']['values'], row[quality]['values']
             color = color_of(name)
             shared = color == COLORS['neutral'] and many
-            label_of = 'others' if shared else name
-            ax.scatter(x, y, color=color, label=label_of)
-            legend = True
+            ax.scatter(x, y, color=color, label='others' if shared else name)
     ax.set(xlabel='hardness: cosine of the heaviest tenth', ylabel=label)
-    if legend:
-        handles, labels = ax.get_legend_handles_labels()
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
         once = dict(zip(labels, handles, strict=True))
         ax.legend(once.values(), once.keys(), fontsize='small')
 
@@ -242,6 +241,8 @@ def has_all(row: Row, score: str) -> bool:
 # %% ../nbs/library/76_table.ipynb #d9623efb
 def save_figure(result: dict[str, Any], path: Path) -> None:
     "Draw a result into a file."
+    import matplotlib.pyplot as plt
+
     path.parent.mkdir(exist_ok=True)
     figure = draw(result)
     figure.savefig(path, dpi=150)

@@ -141,6 +141,10 @@ class Task:
     # embeddings of all pieces (n d) and of the samples (b d), and whose piece each is
     # (n), from 0 to b − 1; None: samples have no pieces
     pieces: Callable[[Any], nn.Module] | None = None
+    # `DataConfig`, n → training samples without those held out, and n held out; None:
+    # `hold_out` of the training part
+    hold_out: Callable[[Any, int], tuple[Samples, Samples]] | None = None
+    scores_what_it_trains: bool = False  # where nothing is held out
     needs: tuple[str, ...] = ()  # modules that have to be installed
     extra: str = ''  # of this library, which brings them
 
@@ -149,6 +153,10 @@ class Task:
         names = {'dataset': self.datasets, 'encoder': self.encoders}
         first = {field: next(iter(of_it)) for field, of_it in names.items()}
         return first | dict(self.defaults)
+
+    def scores_training(self, validation: int | None) -> bool:
+        "Whether a run is scored on what it trains on: labels must not train it then."
+        return self.scores_what_it_trains and validation is None
 
 # %% ../nbs/library/79_tasks.ipynb #bd5426ea
 TASKS: dict[str, Task | str] = {

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Function', 'NO_LIBRARY', 'LONGEST', 'PER_MODULE', 'CHAPTERS', 'MODULES', 'WORD', 'TextPairs', 'neighbours',
            'same_twice', 'functions_of', 'library_pairs', 'embedded_pairs', 'is_held_out', 'split_by_source',
-           'words_of', 'word_table', 'alike', 'near_duplicates', 'tokens', 'number_of']
+           'words_of', 'word_table', 'alike', 'components', 'near_duplicates', 'tokens', 'number_of']
 
 # %% ../nbs/library/93_text_data.ipynb #8934ae03
 import ast
@@ -14,9 +14,11 @@ import json
 import re
 import sysconfig
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -66,9 +68,7 @@ def neighbours(documents: Sequence[Sequence[str]], least: int = 4) -> TextPairs:
         for at, both in enumerate(zip(long, long[1:])):
             if all(both):
                 found.append((sentences[at], sentences[at + 1], str(number)))
-    return (
-        TextPairs(*(tuple(x) for x in zip(*found))) if found else TextPairs((), (), ())
-    )
+    return TextPairs(*zip(*found)) if found else TextPairs((), (), ())
 
 
 def same_twice(texts: Sequence[str], source: Sequence[str]) -> TextPairs:
@@ -100,7 +100,8 @@ def library_pairs(folder: str | Path | None = None) -> TextPairs:
     """Summaries and code of the standard library, with the module's name as source.
 
     `folder` is that of the running Python unless another is given. A summary has four
-    words or more, and a module at most `PER_MODULE` pairs, the first ones.
+    words or more, and a module at most `PER_MODULE` pairs, the first ones. Raises
+    `ValueError` for a folder without any.
     """
     root = Path(folder or sysconfig.get_path('stdlib'))
     per_module: dict[str, list[tuple[str, str]]] = {}
@@ -109,25 +110,23 @@ def library_pairs(folder: str | Path | None = None) -> TextPairs:
         if NO_LIBRARY & set(within):
             continue
         module = per_module.setdefault(within[0].removesuffix('.py'), [])
-        try:
+        with suppress(SyntaxError, ValueError):  # templates, tests of encodings
             found = list(functions_of(path.read_text(encoding='utf-8')))
-        except (SyntaxError, UnicodeDecodeError):  # templates, tests of encodings
-            continue
-        module += [pair for pair in found if len(pair[0].split()) > 3]
+            module += [pair for pair in found if len(pair[0].split()) > 3]
     rows = []
     for name, pairs in per_module.items():
         for texts in pairs[:PER_MODULE]:
             cut = (x[:longest] for x, longest in zip(texts, LONGEST))
             rows.append((*cut, name))
-    return TextPairs(*(tuple(x) for x in zip(*rows)))
+    require(bool(rows), 'data_root', 'a folder of documented functions', str(root))
+    return TextPairs(*zip(*rows))
 
 # %% ../nbs/library/93_text_data.ipynb #b6d14351
 @cache
 def embedded_pairs() -> TextPairs:
     "Summaries and code that are part of the package: the same on every machine."
     packed = files('unremix').joinpath('assets/stdlib_mini.json.gz').read_bytes()
-    rows = json.loads(gzip.decompress(packed))['pairs']
-    return TextPairs(*(tuple(x) for x in zip(*rows)))
+    return TextPairs(*zip(*json.loads(gzip.decompress(packed))['pairs']))
 
 # %% ../nbs/library/93_text_data.ipynb #930a6877
 CHAPTERS = {
@@ -158,11 +157,14 @@ def is_held_out(source: str, every: int = 4) -> bool:
 def split_by_source(pairs: TextPairs, every: int = 4) -> tuple[TextPairs, TextPairs]:
     """Training and test pairs, which share no source and no near-duplicates.
 
-    Test pairs that resemble a training pair are left out. Raises `ValueError` unless
-    `every` is a whole number ≥ 2.
+    Each has a source if there are two. Test pairs that resemble a training pair are
+    left out. Raises `ValueError` unless `every` is a whole number ≥ 2.
     """
     require(is_whole(every, 2), 'every', 'a whole number ≥ 2', every)
-    held_out = torch.tensor([is_held_out(x, every) for x in pairs.source])
+    names = sorted(set(pairs.source), key=lambda x: zlib.crc32(x.encode()))
+    chosen = [x for x in names if is_held_out(x, every)] or names[:1]
+    of_test = set(chosen[: len(names) - 1])
+    held_out = torch.tensor([x in of_test for x in pairs.source], dtype=torch.bool)
     ids = near_duplicates(pairs)
     seen = torch.isin(ids, ids[~held_out])
     train, test = (~held_out).nonzero(), (held_out & ~seen).nonzero()
@@ -177,32 +179,43 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in WORD.findall(text)]
 
 
-def word_table(texts: Sequence[str]) -> csr_array:  # (n w) of 0 and 1
-    "Which text has which word."
-    column: dict[str, int] = {}
+def word_table(texts: Sequence[str], least: float = 0) -> csr_array:  # (n w), 0 or 1
+    """Which text has which word; with `least`, some of the rarest ones of each.
+
+    Two texts that share `least` of their words have one of these in common.
+    """
     sets = [set(words_of(text)) for text in texts]
-    at = [column.setdefault(word, len(column)) for words in sets for word in words]
-    rows = np.repeat(np.arange(len(texts)), [len(words) for words in sets])
+    often = Counter(word for words in sets for word in words)
+    column = {word: i for i, word in enumerate(sorted(often, key=often.__getitem__))}
+    order = [sorted(column[word] for word in words) for words in sets]
+    kept = [row[: len(row) - int(np.ceil(least * len(row))) + 1] for row in order]
+    rows = np.repeat(np.arange(len(texts)), [len(row) for row in kept])
+    at = [i for row in kept for i in row]
     ones = np.ones(len(at), dtype=np.int32)
     return csr_array((ones, (rows, at)), shape=(len(texts), max(len(column), 1)))
 
 
-def alike(texts: Sequence[str], least: float, rows: int = 512) -> csr_array:  # (n n)
+def alike(texts: Sequence[str], least: float, rows: int = 256) -> csr_array:  # (n n)
     "Which two texts share so much of their words; `rows` texts at a time."
-    table = word_table(texts)
-    size = np.asarray(table.sum(1)).ravel()
-    found = []
+    table, rare = word_table(texts), word_table(texts, least)
+    size, with_word = np.diff(table.indptr), rare.T.tocsr()
+    found = [np.zeros((2, 0), dtype=np.int32)]
     for start in range(0, len(texts), rows):
-        shared = (table[start : start + rows] @ table.T).tocoo()
-        row = shared.row + start
-        near = shared.data >= least * (size[row] + size[shared.col] - shared.data)
-        found.append(np.stack([row[near], shared.col[near]]))
+        met = (rare[start : start + rows] @ with_word).tocoo()
+        row, col = met.row + start, met.col
+        shared = table[row].multiply(table[col]).sum(1)
+        near = shared >= least * (size[row] + size[col] - shared)
+        found.append(np.stack([row[near], col[near]]))
     # of 32 bits: older versions of scipy's graphs read no others, and find no links
-    cells = np.concatenate(
-        [np.zeros((2, 0), dtype=np.int32), *found], 1, dtype=np.int32
-    )
+    cells = np.concatenate(found, 1, dtype=np.int32)
     links = np.ones(cells.shape[1], dtype=bool)
     return csr_array((links, tuple(cells)), shape=(len(texts), len(texts)))
+
+
+@lru_cache(maxsize=4)  # a run asks for the same texts again and again
+def components(pairs: TextPairs, least: float) -> tuple[int, ...]:
+    linked = alike(pairs.first, least) + alike(pairs.second, least)
+    return tuple(connected_components(linked, directed=False)[1].tolist())
 
 
 def near_duplicates(pairs: TextPairs, least: float = 0.8) -> Tensor:  # (n) int64
@@ -211,11 +224,8 @@ def near_duplicates(pairs: TextPairs, least: float = 0.8) -> Tensor:  # (n) int6
     Two pairs do if their first or their second texts have at least `least` of their
     words in common. Raises `ValueError` unless `least` is in (0, 1].
     """
-    allowed = is_number(least) and 0 < least <= 1
-    require(allowed, 'least', 'a number in (0, 1]', least)
-    linked = alike(pairs.first, least) + alike(pairs.second, least)
-    _, ids = connected_components(linked, directed=False)
-    return torch.from_numpy(ids.astype(np.int64))
+    require(is_number(least) and 0 < least <= 1, 'least', 'a number in (0, 1]', least)
+    return torch.tensor(components(pairs, float(least)), dtype=torch.int64)
 
 # %% ../nbs/library/93_text_data.ipynb #fb26b55e
 def tokens(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CACHE_CELLS', 'DEVICE_CELLS', 'FEWEST', 'CPU_SIDE', 'DEVICE_SIDE', 'SPREAD', 'WORDS', 'rows_at_once', 'side_of_tile',
            'slices', 'Block', 'blocks', 'At', 'tiles', 'cut', 'block_by_block', 'view_by_view', 'is_transformed',
-           'in_words', 'count']
+           'in_words', 'as_words', 'count']
 
 # %% ../nbs/library/02_tiles.ipynb #da8645f6
 from collections.abc import Iterator
@@ -117,10 +117,19 @@ def in_words(mask: Tensor) -> bool:
     return mask.device.type == 'cpu' and mask.shape[1] % 8 == 0
 
 
+def as_words(mask: Tensor) -> Tensor:  # (a n/8) int64
+    "The same bytes, copied unless they lie as words do."
+    # a single row cut from a wider table counts as contiguous, whatever its stride
+    row_by_row = mask.stride() == (mask.shape[1], 1)
+    if not row_by_row or mask.storage_offset() % 8:
+        mask = mask.clone(memory_format=torch.contiguous_format)
+    return mask.view(torch.int64)
+
+
 def count(mask: Tensor) -> Tensor:  # (a) int64
     "How many cells of each row of a bool matrix are true."
     if not in_words(mask):
         return mask.sum(1)
-    words = mask.contiguous().view(torch.int64)
+    words = as_words(mask)
     sums = [some.sum(1) for some in words.split(WORDS, dim=1)]
     return torch.stack(sums, 1).view(torch.uint8).sum(1)

@@ -37,7 +37,7 @@ from unremix.run_folder import (
 )
 from .run_parts import Run, require_device, resolve, set_up, start_model
 from .safe_files import hold_folder, plain, require_free, write_json
-from .steps import Log, epoch_steps
+from .steps import Log, assign_schedules, epoch_steps
 
 # %% ../nbs/library/69_train.ipynb #cdaeea78
 def fit(
@@ -232,6 +232,8 @@ def train_in(
         telling as tell,
     ):
         state = fit(run, out, state, bar, tell)
+    # what is scored has the last values, also if no step was left to take
+    assign_schedules(run, run.steps * cfg.optim.epochs - 1)
     if run.fabric.world_size > 1:
         # what follows is rank 0's alone, and nobody waits for it
         dist.destroy_process_group()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .arguments import as_number, is_number, is_one_of, require
 from .contrast import Contrast, prepared_for
-from .embeddings import Embeddings, Index, full_precision, places
+from .embeddings import EMPTY, Embeddings, Index, full_precision, places
 from .gradient_norm import candidate_gradient, gradient_directions
 from .gradient_norm import gradient_norm, gradient_scale, influence
 from .info_nce import mean_over
@@ -220,7 +220,7 @@ def prepare_uncertainty(
     with full_precision(e.z):
         unit: Tensor | float | None = score.unit
         if unit is None:
-            unit = gradient_scale(e, t).mean()
+            unit = gradient_scale(e, t).sum() / (e.view != EMPTY).sum()  # empty: 0
         return Prepared(score.prepare(e, t, **read), unit)
 
 

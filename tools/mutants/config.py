@@ -55,7 +55,7 @@ MUTANTS = [
         ("found['reference' if name == 'strategy' else name] = value", "found[name] = value", 'the reference of old'),
         ("unread = name in knobs and name not in has", "unread = False", 'what was not read'),
         ("        require(free, f'knob of {name}', 'called otherwise than a setting', knob)\n", "        pass\n", 'a knob with the name of a setting'),
-        ("if k != 'strategy'}\n        elif key == 'knobs'", "}\n        elif key == 'knobs'", 'a comparison has no strategy of its own')),
+        ("flat({k: v for k, v in value.items() if k != 'strategy'})", 'flat(value)', 'a comparison has no strategy of its own')),
     *of('config.py', f'{CONFIG} {TYPES} {LINE} {MOVES}',
         ("own = type(self.knobs) is kind", "own = True", 'knobs of another strategy', 'by hand only; the constructor with a wrong dataclass is on no path of the command'),
         ("            for knob in values_of(self.knobs):\n                fields.pop(knob, None)\n", "            pass\n", 'another strategy has its own knobs'),

@@ -304,12 +304,12 @@ CONTRAST = (
             'some anchors would be weighed with the columns of others',
         ),
         (
-            'prepared=c.prepared, **columns)\n\n\ndef prepared_for',
-            '**columns)\n\n\ndef prepared_for',
+            'prepared=c.prepared, **columns)\n\n\ndef is_own',
+            '**columns)\n\n\ndef is_own',
             'what depends on all anchors would be prepared from some',
         ),
         (
-            'if c.prepared is not None:\n        return c.prepared',
+            'if is_own(c, prepare):\n        return c.prepared',
             'pass',
             'what depends on all anchors would be prepared in every block',
         ),
@@ -341,13 +341,13 @@ CONTRAST = (
             'contrast.py',
             METHODS,
             (
-                'prepared=c.prepared, **columns)\n\n\ndef prepared_for',
-                'prepared=c.prepared)\n\n\ndef prepared_for',
+                'prepared=c.prepared, **columns)\n\n\ndef is_own',
+                'prepared=c.prepared)\n\n\ndef is_own',
                 'some anchors at a time would be summed by tables, which is slower',
             ),
             (
-                'return with_fields(replace(c), prepared=prepared, **columns_of(c))',
-                'return with_fields(replace(c), prepared=prepared)',
+                'return with_fields(replace(c, made=made), prepared=prepared, **columns_of(c))',
+                'return with_fields(replace(c, made=made), prepared=prepared)',
                 'every loss would be summed by tables, which is slower',
             ),
             (
@@ -393,8 +393,8 @@ TILES = of(
         'twelve candidates would be no whole number of words',
     ),
     (
-        'words = mask.contiguous()',
-        'words = mask',
+        'if not row_by_row or mask.storage_offset() % 8:',
+        'if False:',
         'a table with other strides could not be counted',
     ),
     (

@@ -170,7 +170,7 @@ MUTANTS = (
             'an anchor and itself would set the scale',
         ),
         (
-            'largest = largest_score(c) if c.prepared is None else c.prepared',
+            'largest = c.prepared if is_own(c, self.prepare) else largest_score(c)',
             'largest = largest_score(c)',
             'blocks of anchors would have scales of their own',
         ),

@@ -622,8 +622,8 @@ SELECTION = of('selection.py', PARTS,
         'hardness is a cosine',
     ),
     (
-        'return hardness / len(contrasts), mass / len(contrasts)',
-        'return hardness / len(contrasts), mass',
+        'return hardness / count, mass / count',
+        'return hardness / count, mass',
         'mean over batches',
     ),
     (
@@ -772,8 +772,8 @@ FEATURES = of('features.py', TRAINING,
     ("(behind / temperature)", "(behind * temperature)", 'votes are weighed by e^{cosine/t}'),
     ("    if temperature is None:\n", "    if True:\n", 'votes are weighed'),
     ("between = one - other", "between = h1 - h2", 'alignment on the sphere'),
-    ("(-t * distances.square()).exp()", "(-t * distances.sqrt()).exp()", 'squared distances'),
-    ("potential.mean().log().item()", "potential.log().mean().item()", 'log of the mean, not mean of the log'),
+    ("(-t * squared)", "(-t * squared**0.25)", 'squared distances'),
+    ("math.log(n * (n - 1) / 2)", "math.log(n * n / 2)", 'a mean over pairs, each once'),
     ("(h - h.mean(0)).double()", "h.double()", 'the rank of centred features'))
 
 EVALUATE = of('evaluate.py', TRAINING,
@@ -819,7 +819,7 @@ DATA = of('image_sets.py', READING,
     ('in_turns = rank_in_class(images.y).argsort(stable=True)', 'in_turns = torch.arange(len(images))', 'classes take turns in a limit'),
     ('image_size or 64', 'image_size or 32', 'the documented size of folders'),
     ('choose(images, stays.nonzero().flatten()), choose(images, out)', 'images, choose(images, out)', 'held-out images are not trained on'),
-    ('+ 0.5) * count / n', '+ 0.5) * count / n / 2', 'held-out images are spread over all classes'),
+    ('+ 0.5) * count / validation', '+ 0.5) * count / validation / 2', 'held-out images are spread over all classes'),
     ('images.x.shape[-2:] == (size, size)', 'images.x.shape[-1] == size', 'images that are not square are resized'))
 
 RUNS = [
@@ -884,7 +884,7 @@ SWEEP = [
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
     ("sort_keys=True", "sort_keys=False", 'lines of releases before are found'),
     ("irrelevant.append('data_root')", "pass", 'the same images elsewhere are the same run'),
-    ("if cfg.data.dataset not in ('imagefolder', 'npz'):", "if True:", 'another folder is another run'),
+    ("if cfg.data.dataset in known.split():", "if True:", 'another folder is another run'),
     ("        if name != 'correct':", "        if True:", 'lines stay short'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'what was scored'),
     ("*('failed', ", "*(", 'failed runs'),

@@ -333,8 +333,8 @@ SYNTHESIS = of(
 CLASS = (
     of('composition.py', DEBIASED,
         (
-            'if isinstance(loss, InfoNCE) and known:',
-            'if isinstance(loss, InfoNCE):',
+            'if type(loss) is InfoNCE and known:',
+            'if type(loss) is InfoNCE:',
             'weights that promise nothing would be debiased by a wrong number',
         ))
     + of('composition.py', FROZEN,
@@ -357,14 +357,14 @@ CLASS = (
         'contrastive_loss.py',
         SEEN,
         (
-            'return tuple(p for p in mine if id(p) not in own)',
+            'return tuple(p for p in self.parameters() if p.requires_grad)',
             'return ()',
             'in blocks, parameters of a weighting would not learn',
         ),
     )
     + of('call.py', nodes('bad_input', 'one_clear_sentence'),
         (
-            'some = not outside or negatives is not None or queue is not None',
+            'some = negatives is not None or queue is not None or not is_outside(pairs)',
             'some = True',
             'a loss without any negative would be 0 without a word',
         )) + of('learned_temperature.py', nodes('bad_input', 'one_clear_sentence'),

@@ -413,8 +413,8 @@ MUTANTS = [
             "the weighting's hardness for its profile's",
         ),
         (
-            'np.mean(rows, 0)',
-            'np.sum(rows, 0)',
+            'np.mean(rows or',
+            'np.sum(rows or',
             'knowledge would grow with the number of batches',
         ),
         (
@@ -466,9 +466,9 @@ MUTANTS = [
 
     *of('gradient_cache.py', MICRO,
         ('torch.cuda.get_rng_state(device)', 'torch.cuda.get_rng_state()', "another GPU's generator"),
-        ('torch.cuda.get_rng_state(device) if on_gpu else None', 'None', 'dropout on a GPU would drop other units in the second pass'),
-        ("device.type == 'cuda' and of_gpu is not None", 'of_gpu is not None', 'a run from a GPU could not go on without one'),
-        ("device.type == 'cuda' and of_gpu is not None", "device.type == 'cuda'", 'a run from a CPU could not go on with a GPU'),
+        ('of_gpu = torch.cuda.get_rng_state(device)', 'of_gpu = None', 'dropout on a GPU would drop other units in the second pass'),
+        ("        return\n    if device.type == 'cuda':", '        return\n    if True:', 'a run from a GPU could not go on without one'),
+        ('    if of_gpu is None:\n        return\n', '', 'a run from a CPU could not go on with a GPU'),
         ('set_rng_state(of_gpu, device)', 'set_rng_state(of_gpu)', "another GPU's generator"),
         ('    torch.set_rng_state(of_cpu)\n', '    pass\n', 'dropout would drop other units in the second pass'),
         ('with torch.no_grad():', 'if True:', 'activations of the whole batch would be kept'),

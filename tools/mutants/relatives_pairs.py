@@ -143,8 +143,8 @@ THRESHOLDS = of(
     'false_negatives.py',
     'test_glofnd',
     (
-        'moved = own - rate * (alpha - share.to(own))',
-        'moved = own + rate * (alpha - share.to(own))',
+        'moved = own - self.rule.rate * (self.rule.alpha - share.to(own))',
+        'moved = own + self.rule.rate * (self.rule.alpha - share.to(own))',
         'a threshold would run away from its quantile',
     ),
     (
