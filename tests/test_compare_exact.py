@@ -8,13 +8,14 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
-from configs import comparison
+from configs import comparison, run_of
 from unremix import compare as module, several_runs
 from unremix.cli import main
 from unremix.compare import compare, facts_of, remember, run_cells
 from unremix.compare_config import CompareConfig, cell_config
 from unremix.registry import known
 from unremix.rows import spread, summarize
+from unremix.run_folder import split_samples
 from unremix.several_runs import time_steps
 from unremix.significance import both_errors, chance, holm, paired_difference, rejudged
 from unremix.significance import verdict
@@ -269,8 +270,8 @@ def test_rows_that_suit_all_options():
     "Every strategy with every option that some of them have."
     names = tuple(name for name, s in known().items() if not s.of_pieces and (name != 'transport' or find_spec('ot'))) # which needs the extra `ot`
     module.rehearse_rows(comparison(strategies=names, select='sample', k_keep=3, tau_plus=.05, tau_plus_end=.2, beta_end=3., temperature_end=.2,
-                                       chunk_size=2, micro_batch=32, batch_size=64), 64)
-    module.rehearse_rows(comparison(queue_size=32, supervised=False), 128)
+                                       chunk_size=2, micro_batch=32, batch_size=64), split_samples(run_of(limit=64))[0])
+    module.rehearse_rows(comparison(queue_size=32, supervised=False), split_samples(run_of(limit=128))[0])
 
 
 def test_mean_and_spread_of_three_seeds():

@@ -1,6 +1,7 @@
 "One run per folder, one process per run, and a run that goes on where and how its user asks."
 import dataclasses, json, os, signal, subprocess, sys, time, warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.testing import assert_close
 from configs import run_of
 import unremix.checkpoint, unremix.machine, unremix.run_parts, unremix.safe_files, unremix.train
 from kills import Job
+from unremix.checkpoint import random_of
 from unremix.cli import main
 from unremix.devices import first_not_finite
 from unremix.evaluate import evaluate, load_run
@@ -368,6 +370,17 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path, monkeypatch):
     saved = torch.load(tmp_path/'checkpoint.pt', weights_only=True)
     torch.save(saved | {'random': saved['random']*2, 'config': saved['config'] | {'devices': 2}}, tmp_path/'checkpoint.pt')
     with pytest.warns(UserWarning, match='goes on with 1 × cpu, other than before'): assert train(cfg, tmp_path, progress=False)['steps'] == 4
+
+
+def test_moved_runs_of_other_seeds_places_or_ranks_draw_other_numbers():
+    "Inside an epoch, where the generators of before cannot be had."
+    found = set()
+    for seed, epoch, done in ((0, 0, 1), (1, 0, 1), (2**31 - 1, 0, 1), (0, 1, 1), (0, 0, 2)):
+        run = SimpleNamespace(fabric=SimpleNamespace(device=torch.device('cpu')), cfg=run_of(**SMALL, seed=seed))
+        with pytest.warns(UserWarning, match='other than before'):
+            cpu, _ = random_of({'random': [], 'config': {}, 'epoch': epoch, 'done': done}, run)
+        found.add(cpu.numpy().tobytes())
+    assert len(found) == 5
 
 
 def test_two_processes_meet_a_held_folder(tmp_path):

@@ -10,9 +10,10 @@ from PIL import Image
 
 from configs import comparison, run_of
 from unremix import audit as auditing
-from unremix import image_task
+from unremix import image_task, run_folder
 from unremix.audit import audit
 from unremix.compare import compare
+from unremix.compare_config import rehearse_rows
 from unremix.config import TrainConfig
 from unremix.data import hold_out, load_dataset
 from unremix.grid import Grid
@@ -51,10 +52,20 @@ def test_weights_that_do_not_fit(tmp_path):
 
 def test_weights_that_fit_or_are_downloaded_are_not_refused(tmp_path):
     cfg = TrainConfig.of(SMALL)
-    encoder = image_task.TASK.make_encoder(cfg, split_samples(cfg)[0])
+    samples, _ = split_samples(cfg)
+    encoder = image_task.TASK.make_encoder(cfg, samples)
     torch.save(encoder.state_dict(), tmp_path / 'own.pth')
-    rehearse(cfg.but({'start_from': str(tmp_path / 'own.pth')}), 32)
-    rehearse(cfg.but({'encoder': 'resnet18', 'start_from': 'published'}), 32)
+    rehearse(cfg.but({'start_from': str(tmp_path / 'own.pth')}), samples)
+    rehearse(cfg.but({'encoder': 'resnet18', 'start_from': 'published'}), samples)
+
+
+def test_samples_are_loaded_once_for_all_rows_and_nobody_draws_others(monkeypatch):
+    cfg = comparison(**SMALL | ROWS)
+    samples, _ = split_samples(cfg.train)
+    monkeypatch.setattr(run_folder, 'load_part', None)  # whoever loads again fails
+    before = torch.get_rng_state()
+    rehearse_rows(cfg, samples)
+    assert torch.get_rng_state().equal(before)
 
 
 def test_a_network_that_cannot_be_made(tmp_path, monkeypatch):

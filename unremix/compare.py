@@ -31,7 +31,7 @@ from .own_images import keep_images
 from .rows import Result, baseline_scores, baselines, rows_left_out
 from .rows import rows_to_train, summarize, untrained_scores
 from .run_folder import check_data, check_folder, claim_data, claim_folder
-from .run_folder import in_result, look, split_samples, units_of
+from .run_folder import in_result, look, split_samples
 from .run_parts import require_device, resolve
 from .safe_files import hold_folder, read_json, require_free, write_json
 from .several_runs import Calls, as_finished, time_steps, usual_workers
@@ -206,7 +206,7 @@ def compare(
     kind = require_device(cfg.train)
     require_free(out)
     looked = look_at_all(cfg, out)  # told before anything is written
-    rehearse_rows(cfg, looked['train'][units_of(looked)])
+    rehearse_rows(cfg, split_samples(cfg.train)[0])
     cfg = paced(cfg, kind)
     with hold_folder(out):
         return check_folder(out, cfg) or compare_in(cfg, out, looked, progress)

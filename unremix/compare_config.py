@@ -20,7 +20,7 @@ from .config_groups import END, HOME, LossConfig, RENAMED, ScheduleConfig
 from .data import is_count
 from .registry import Strategy, find, from_text, known, perhaps, with_all
 from .several_runs import rehearse
-from .tasks import find_task
+from .tasks import Samples, find_task
 
 # %% ../nbs/library/73_compare_config.ipynb #ad2fc200
 # how it is computed, not what: config.json has neither, a folder goes on with others
@@ -238,12 +238,12 @@ def row_config(cfg: CompareConfig, name: str) -> TrainConfig:
         raise ValueError(f'row {name!r}: {e}') from None
 
 # %% ../nbs/library/73_compare_config.ipynb #53a5f186
-def rehearse_rows(cfg: CompareConfig, images: int) -> None:
+def rehearse_rows(cfg: CompareConfig, samples: Samples) -> None:
     "`rehearse` every row that will be trained; the sentence names the row."
     names = [*cfg.strategies, *(['supervised'] if cfg.supervised else [])]
     for name in names:
         try:
-            rehearse(cell_config(cfg, name, cfg.train.run.seed), images)
+            rehearse(cell_config(cfg, name, cfg.train.run.seed), samples)
         except ValueError as e:
             is_asked = name in cfg.strategies
             hint = '' if is_asked else ' (--no-supervised leaves the row out)'

@@ -28,23 +28,23 @@ from threadpoolctl import threadpool_limits
 from .arguments import require
 from .config import TrainConfig, assign
 from .machine import Interrupted, free_memory, stop_signals
-from .run_folder import split_samples
 from .run_parts import Run, make_criterion, make_model, require_device, set_up
 from .starting_weights import file_of, fitting, read_weights
 from .steps import epoch_steps
-from .tasks import find_task
+from .tasks import Samples, find_task
 
 # %% ../nbs/library/72_several_runs.ipynb #b223ba94
 def rehearse(
     cfg: TrainConfig,
-    images: int,  # training images, or samples of another task, there are
+    samples: Samples,  # trained on
 ) -> None:
     "Raise now what a run would raise later, of its batch, its network and its loss."
     require_device(cfg)
-    batch_size = cfg.optim.batch_size
-    allowed = f'at most the {images} training {find_task(cfg.data.modality).units}'
-    require(batch_size <= images, 'batch_size', allowed, batch_size)
-    model: Any = make_model(cfg, split_samples(cfg)[0])
+    batch_size, count = cfg.optim.batch_size, len(samples)
+    allowed = f'at most the {count} training {find_task(cfg.data.modality).units}'
+    require(batch_size <= count, 'batch_size', allowed, batch_size)
+    with torch.random.fork_rng(devices=[]):  # who asks draws on as if nobody had
+        model: Any = make_model(cfg, samples)
     source = cfg.model.start_from
     if source not in (None, 'published'):
         fitting(model.encoder, read_weights(file_of(source)), source)

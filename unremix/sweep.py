@@ -25,11 +25,11 @@ from .config import TrainConfig
 from .data import is_count
 from .evaluate import score
 from .own_images import keep_images
-
 from .grid import Cell, Grid, Line, check_file, check_shape, images_of
 from .grid import known_keys, line_of, lines_of, remaining, run_key, runs_of
 from .grid import read_grid as read_grid  # importable from here too
-from .run_folder import FILES, check_data, in_result, look, recorded, units_of
+from .run_folder import FILES, check_data, in_result, look, recorded
+from .run_folder import split_samples
 from .safe_files import FolderInUse, hold, write_atomic
 from .several_runs import as_finished, limited, rehearse
 from .train import train
@@ -98,11 +98,13 @@ def rehearse_cells(
 def rehearse_on_same_images(cells: list[Cell]) -> dict[str, Any]:
     "`rehearse` one run of every cell; what its images hold."
     one_of_each = dict(cells)  # seeds differ in nothing that could stop them
+    samples = None  # the same for all
     with keep_images():
         for name, cfg in one_of_each.items():
             try:
                 looked = look(cfg)
-                rehearse(cfg, looked['train'][units_of(looked)])
+                samples = split_samples(cfg)[0] if samples is None else samples
+                rehearse(cfg, samples)
             except ValueError as e:
                 raise ValueError(f'cell {name!r}: {e}') from None
     return looked

@@ -72,7 +72,8 @@ def own_sentences(folder: str | Path | None) -> TextPairs:
 def apart(pairs: TextPairs) -> TextPairs:
     "The pairs, in order, of which no text is alike another one that is kept."
     texts = pairs.first + pairs.second
-    number = near_duplicates(same_twice(texts, texts)).tolist()
+    alone = TextPairs(texts, ('',) * len(texts), texts)
+    number = near_duplicates(alone).tolist()
     used: set[int] = set()
     rows = []
     for row, two in enumerate(zip(number, number[len(pairs) :])):

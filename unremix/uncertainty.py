@@ -220,7 +220,7 @@ def prepare_uncertainty(
     with full_precision(e.z):
         unit: Tensor | float | None = score.unit
         if unit is None:
-            unit = gradient_scale(e, t).sum() / (e.view != EMPTY).sum()  # empty: 0
+            unit = gradient_scale(e, t).sum() / (e.view != EMPTY).sum()  # empty slot: 0
         return Prepared(score.prepare(e, t, **read), unit)
 
 

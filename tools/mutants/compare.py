@@ -124,7 +124,7 @@ COMPARE_MUTANTS = [
     ('_, loss, _ = next(steps[name])', '_, loss, _ = next(steps[list(runs)[0]])', 'each strategy takes its own steps'),
     ('of_run[warm_up:] for', 'of_run for', 'the first steps are warm-up'),
     ('yield from epoch_steps(run, epoch)', 'yield from epoch_steps(run, 0)', 'the next epoch follows'),
-    ('    require(batch_size <= images,', '    require(True,', 'told before the folder is made')),
+    ('    require(batch_size <= count,', '    require(True,', 'told before the folder is made')),
     *of('compare_config.py', COMPARE,
     ("| own | {'seed': seed})", '| own)', 'the seed reaches the run'),
     ("raise ValueError(f'row {name!r}: {e}{hint}')", "raise ValueError(f'{e}{hint}')", 'the row is named')),
