@@ -37,7 +37,7 @@ run: $(PACKAGE) ## compare the strategies on the embedded images (OUT=folder, AR
 test: $(STAMP) ## run every notebook and test (ARGS='-k 57_data')
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-lowest: ## the fast tests with the lowest versions that settings.ini promises, in .venv-lowest
+lowest: ## the fast tests with the lowest versions of what the library requires, in .venv-lowest
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . 'pytest>=8'
@@ -54,7 +54,7 @@ frameworks: $(PACKAGE) ## how transformers, accelerate, safetensors and timm sav
 docs: $(STAMP) ## the site, into _docs
 	$(BIN)/python tools/build_site.py
 
-results: $(STAMP) ## recompute every table and figure from results/; fails where a page says otherwise
+results: $(STAMP) ## compute all tables and figures again from results/; fails where a page says otherwise
 	$(BIN)/python -m pytest -m results
 
 browser: ## what the browser tests need, with the system's package manager (otherwise they are skipped)
@@ -72,6 +72,7 @@ prepare: $(STAMP) ## after editing notebooks: export, execute (NB='nbs/library/5
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/readme.py
 
+# unremix.egg-info stays: with a pip before 23.1 it is the installed package.
 clean: ## remove builds and caches; .venv and runs stay
-	rm -rf build dist *.egg-info _docs _proc .pytest_cache
+	rm -rf build dist _docs _proc .pytest_cache
 	find nbs unremix benchmarks tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -20,6 +20,7 @@ from benchmarks.baselines import bare_products, published_recipe
 from benchmarks.process import check_out, fresh, peak_memory, reset_peak, write_result
 
 SIZES = 512, 2048, 4096, 8192, 16384, 32768
+WHOLE = Path('results/bench/scale.json')  # what the pages read
 LARGE = 8192  # beyond, one timed call per process; up to it, the median of three
 CHUNK = 512
 Row = dict[str, Any]
@@ -84,7 +85,7 @@ class ScaleConfig:
     """Time and memory of the losses from 512 to 32,768 views;
     leave the machine alone meanwhile."""
 
-    out: Path = Path('results/bench/scale.json')  # written at the end
+    out: Path = WHOLE  # written at the end
     largest: int = 32768  # views, 512 or more
     dim: int = 128  # of the embedding, 1 or more
     hidden: int = 512  # input of the last layer, 1 or more
@@ -98,6 +99,9 @@ class ScaleConfig:
         for name, least in dict(largest=512, dim=1, hidden=1, rounds=1).items():
             value = getattr(self, name)
             require(value >= least, name, f'a whole number ≥ {least}', value)
+        is_part = bool(self.variants) or self.largest < SIZES[-1]
+        asked = f'another file than {WHOLE} for some of the variants or sizes'
+        require(not is_part or self.out != WHOLE, 'out', asked, str(self.out))
 
 
 def measure_sizes(name: str, sizes: list[int], dim: int, hidden: int) -> list[Row]:

@@ -183,6 +183,88 @@ def test_a_comparison_of_another_modality(mine):
     assert text == CompareConfig.of({'modality': 'text'})
 
 
+ROWS = 'simclr', 'hcl', 'unremix', 'cacr', 'supervised', 'topk'
+
+
+@pytest.mark.parametrize('row', ROWS)
+def test_a_row_has_the_defaults_of_its_task(row, mine):
+    "As a run of its strategy has them; what was asked for wins."
+    cfg = comparison('simclr', row, modality='mine') if row != 'simclr' else comparison(row, modality='mine')
+    assert cell_config(cfg, row, 4) == run(modality='mine', strategy=row, seed=4)
+    for made in (cfg.but({'seeds': 5}), CompareConfig.of(flat(cfg.as_json()))):
+        assert cell_config(made, row, 4) == cell_config(cfg, row, 4)
+
+
+def test_what_was_asked_wins_over_the_task(mine):
+    cfg = comparison('simclr', 'hcl', 'hcl(beta=1)', modality='mine', beta=2.0, epochs=3)
+    asked = dict(modality='mine', strategy='hcl', epochs=3)
+    for row, beta in (('hcl', 2.0), ('hcl(beta=1)', 1)):
+        assert cell_config(cfg, row, 0) == run(**asked, beta=beta)
+    own = comparison('hcl(tau_plus=.2, temperature_end=None)', 'simclr', modality='mine')
+    made = cell_config(own, own.strategies[0], 0)
+    assert (made.loss.tau_plus, made.schedule.ends) == (0.2, {})
+
+
+def test_what_quick_sets_reaches_the_rows(monkeypatch):
+    "As it reaches a run: of a knob, those that have it; an option wins."
+    task = dataclasses.replace(TASK, name='mine', quick={'beta': 3.0, 'beta_end': 0.0})
+    monkeypatch.setitem(TASKS, 'mine', task)
+    words = ['--modality', 'mine', '--quick', '--strategies', 'simclr']
+    made = compare_command([*words, 'hcl']).config
+    alone = train_command(['--modality', 'mine', '--quick', '--strategy', 'hcl']).config
+    assert cell_config(made, 'hcl', 0) == alone and alone.knobs.beta == 3.0
+    assert compare_command([*words, 'topk']).config.knobs == {}
+    assert compare_command([*words, 'hcl', '--beta', '2']).config.knobs['beta'] == 2
+
+
+# ---------------------------------------------------------------- jumps of a schedule
+
+
+def test_jumps_of_all_rows_survive_another_schedule():
+    "Where the shared run moves one knob and `knobs` another, both jump."
+    shared = run(strategy='hcl', beta_end=0.0, anneal_steps=8)
+    knobs = {'temperature_end': 0.1}
+    cfg = CompareConfig(shared, knobs=knobs, strategies=('simclr', 'hcl'))
+    again = CompareConfig.of(flat(cfg.as_json()))
+    for made in (cfg, cfg.but({'seeds': 2}), again):
+        moves = cell_config(made, 'hcl', 0).schedule
+        assert (moves.ends, moves.anneal_steps) == ({'beta': 0.0, 'temperature': 0.1}, 8)
+        assert cell_config(made, 'simclr', 0).schedule.anneal_steps == 8
+    own = dataclasses.replace(cfg, knobs=knobs | {'anneal_steps': 4})
+    assert cell_config(own, 'hcl', 0).schedule.anneal_steps == 4
+
+
+def test_jumps_of_a_knob_that_one_row_moves():
+    cfg = comparison('simclr', 'hcl(beta_end=0)', anneal_steps=8)
+    assert cell_config(cfg, 'hcl(beta_end=0)', 0).schedule.anneal_steps == 8
+    assert cell_config(cfg, 'simclr', 0).schedule.anneal_steps is None
+    own = comparison('simclr', 'hcl(beta_end=0, anneal_steps=3)', anneal_steps=8)
+    assert cell_config(own, own.strategies[1], 0).schedule.anneal_steps == 3
+    with pytest.raises(ValueError, match='anneal_steps must be None without a knob'):
+        comparison('simclr', 'hcl', anneal_steps=8)
+
+
+# ---------------------------------------------------------------- lists in two pieces
+
+TWICE = {
+    '--strategies': (compare_command, ['simclr'], ['hcl', 'hcl(beta=2)']),
+    '--loggers': (train_command, ['csv'], ['csv']),
+    '--ends': (train_command, ['temperature', '.1'], ['tau_plus', '0']),
+}
+
+
+@pytest.mark.parametrize('option', TWICE)
+def test_a_list_in_two_pieces_is_refused(option):
+    "The last piece alone would count; `--beta-end` joins `--ends` as before."
+    command, first, second = TWICE[option]
+    hcl = ['--strategy', 'hcl', '--beta-end', '0'] if option == '--ends' else []
+    with pytest.raises(ValueError, match=f'{option} must be given once, with all its'):
+        command([*hcl, option, *first, option, *second])
+    with pytest.raises(ValueError, match=f'{option} must be given once'):
+        command([*hcl, f'{option}={first[0]}', *first[1:], option, *second])
+    command([*hcl, option, *first])
+
+
 # ---------------------------------------------------------------- the report's command
 
 KNOBS = {

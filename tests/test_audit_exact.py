@@ -178,7 +178,7 @@ def test_pages_escape_what_is_told():
 def test_verdicts():
     row = {'n': 3, 'linear': {}}
     better = {'n': 3, 'difference': .021, 'error': .004, 'verdict': 'better', 'p': .001}
-    result = {'config': {'reference': 'simclr', 'strategies': ('simclr', 'hcl')}, 'rows': {'simclr': row, 'hcl': better, 'pixels': {**better, 'verdict': 'worse'}}}
+    result = {'config': {'reference': 'simclr', 'strategies': ('simclr', 'hcl'), 'seeds': 3}, 'rows': {'simclr': row, 'hcl': better, 'pixels': {**better, 'verdict': 'worse'}}}
     assert verdict_of(result) == '3 seeds per row. Against simclr, in points of the linear probe: hcl +2.1 ± 0.4 better.'
     result['rows']['hcl'] = {'n': 0, 'failed': 'loss is nan'}
     assert verdict_of(result).endswith('Failed: hcl.')

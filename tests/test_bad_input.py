@@ -384,7 +384,7 @@ def test_one_clear_sentence(case):
 def test_a_refused_number_changes_nothing():
     loss, whole = HCLLoss(tau_plus=0.2, beta=2.0), UnReMixLoss(select='top', k_keep=2)
     wrong = (loss, 'beta', -1), (loss, 'tau_plus', 1), (whole, 'mix', 3)
-    for of, name, value in (*wrong, (whole, 'select', None), (whole, 'k_keep', None)):
+    for of, name, value in (*wrong, (whole, 'select', 'best'), (whole, 'k_keep', None)):
         before = getattr(of, name), of(z, z)
         with pytest.raises(ValueError, match=' must be '):
             setattr(of, name, value)

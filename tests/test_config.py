@@ -27,9 +27,11 @@ from unremix.evaluate import load_run
 from unremix.grid import is_of, read_grid, run_key, runs_of
 from unremix.hard_negatives import HCL, Debiased, Uniform
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
+from unremix.mixtures import SynCo
 from unremix.registry import STRATEGIES, Strategy, find, from_text, is_setting, known, strategy
 from unremix.safe_files import read_json
 from unremix.sweep import read_lines
+from unremix.synthesis import MoCHi
 from unremix.table import reference_of, table
 from unremix.train import train
 from unremix.unremix import UnReMix
@@ -212,7 +214,72 @@ def test_a_choice_that_rules_out_a_knob(knobs):
             make(knobs)
 
 
+ALONE = {'mix': (1.0, 0.0, 0.0)}
+NOBODY_READS = {  # of knobs, the first would not be read
+    'beta': ALONE | {'beta': 4.0},
+    'kappa': ALONE | {'kappa': (1.0, 3.0)},
+    'distance': {'mix': (0.5, 0.5, 0.0), 'distance': 'euclidean'},
+    'uncertainty': {'mix': (0.0, 1.0, 0.0), 'uncertainty': 'entropy'},
+    'uncertainty_temperature': {'pool': 'log', 'kappa': (0.0, 1.0), 'uncertainty_temperature': 0.1},
+    'pseudo_label': {'mix': (0.0, 0.5, 0.5), 'pseudo_label': 'positive'},
+    'detach': {'mix': (0.5, 0.0, 0.5), 'normalize': 'sum', 'detach': False},
+}
+
+
+@pytest.mark.parametrize('knob', NOBODY_READS)
+def test_a_knob_of_an_opinion_that_does_not_count(knob):
+    "It would be tuned in vain. A run of an earlier version that has it is read as it was."
+    asked = NOBODY_READS[knob]
+    called = {'detach_weights' if k == 'detach' else k: v for k, v in asked.items()}
+    by = 'kappa' if 'pool' in asked else 'mix'
+    for make in (lambda: UnReMix(**asked), lambda: UnReMixLoss(**called), lambda: run_of(strategy='unremix', **asked)):
+        with pytest.raises(ValueError, match=f'{knob} must be left at .*, since {by} leaves its opinion out, got'):
+            make()
+    read = {k: v for k, v in asked.items() if k != knob}
+    cfg = run_of(strategy='unremix', **read)
+    saved = cfg.as_json()
+    saved['strategy'] |= json.loads(json.dumps(asked))
+    assert TrainConfig.from_json(saved) == cfg
+    if knob == 'beta':
+        moving = cfg.as_json() | {'schedule': {'ends': {'beta': 0.0}, 'anneal_steps': None}}
+        assert TrainConfig.from_json(moving) == cfg
+        with pytest.raises(ValueError, match='beta_end: beta must be left at 1.0, since mix leaves its opinion out'):
+            run_of(strategy='unremix', **ALONE, beta_end=0.0)
+
+
+@pytest.mark.parametrize(
+    'part, told',
+    [
+        (lambda: SynCo(noisy=0, sigma=0.5), 'sigma must be left at 0.01'),
+        (lambda: SynCo(stepped=0, delta=0.5), 'delta must be left at 0.01'),
+        (lambda: SynCo(signed=0, eta=0.5), 'eta must be left at 0.01'),
+        (lambda: MoCHi(count=0, hardest=3), 'hardest must be left at 64'),
+    ],
+)
+def test_a_size_of_negatives_that_are_not_made(part, told):
+    with pytest.raises(ValueError, match=told):
+        part()
+    assert MoCHi(count=0, with_anchor=1, hardest=3) and SynCo(noisy=0, delta=0.5)
+
+
+def test_a_schedule_may_end_where_a_knob_is_not_read():
+    "At one step of many nobody reads it, in the others somebody does."
+    assert run_of(strategy='simans', sharpness=5.0, below=0.2, sharpness_end=0.0)
+    assert run_of(strategy='cacr', tau_pos=2.0, attraction_end=0.0)
+
+
 # ---------------------------------------------------------------- comparisons
+
+
+def test_a_shared_knob_that_a_row_does_not_read():
+    "It is for those that do; what a row asks of itself is refused."
+    rows = 'hcl', 'unremix', 'unremix(mix=(1, 0, 0))'
+    cfg = comparison(**SMALL, strategies=rows, beta=2.0, beta_end=0.5)
+    cells = [cell_config(cfg, row, 0) for row in rows]
+    assert [c.knobs.beta for c in cells] == [2.0, 2.0, 1.0]
+    assert [c.schedule.ends for c in cells] == [{'beta': 0.5}, {'beta': 0.5}, {}]
+    with pytest.raises(ValueError, match='beta must be left at 1.0, since mix leaves'):
+        comparison(**SMALL, strategies=('hcl', 'unremix(mix=(1, 0, 0), beta=2)'))
 
 
 def test_two_rows_of_one_strategy(tmp_path):

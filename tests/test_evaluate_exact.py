@@ -8,7 +8,9 @@ from torch.testing import assert_close
 
 from configs import run_of
 from unremix import evaluate as module
+from unremix.compare_config import CompareConfig
 from unremix.contrastive_loss import ContrastiveLoss
+from unremix.controls import OracleLoss
 from unremix.data import load_dataset
 from unremix.image_sets import Images
 from unremix import features
@@ -17,6 +19,7 @@ from unremix.features import (alignment, choose_penalty, effective_rank, first_o
                               uniformity, vote)
 from unremix.losses import NTXentLoss
 from unremix.run_parts import set_up
+from unremix.safe_files import write_json
 
 
 def at(*cosines):
@@ -184,6 +187,19 @@ def test_quality_over_whole_batches():
     assert_close(whole['effective_negatives'], 8.)
 
 
+def test_a_batch_without_negatives_is_in_no_mean():
+    "Images of one class with labels, or of one id: neither hard nor easy, and no rate of 0."
+    z, y = torch.eye(4), torch.tensor([0, 0, 0, 1])
+    def of(loss, y, batch_size=4, ids=None): return negative_quality(z, z, (z, z), y, loss, batch_size, ids)
+    none = dict.fromkeys(QUALITY)
+    assert of(OracleLoss(), torch.zeros(4, dtype=torch.long)) == none
+    assert of(NTXentLoss(), y, ids=torch.zeros(4, dtype=torch.long)) == none
+    found = of(OracleLoss(), y, batch_size=2) # the first batch has none
+    assert found == of(OracleLoss(), torch.tensor([2, 3, 0, 1]), batch_size=2) and found['effective_negatives'] == 2
+    _, logged = OracleLoss()(z, z, true_labels=torch.zeros(4, dtype=torch.long), return_stats=True)
+    assert logged.pop('positive_similarity') == 1 and all(x.isnan() for x in logged.values())
+
+
 # embedding
 
 class Counting(nn.Module):
@@ -280,3 +296,13 @@ def test_test_images_in_one_order():
     assert torch.equal(a.x, stored.x[order]) and torch.equal(a.y, stored.y[order])
     held = module.test_images(run_of(limit=100, validation=30), 'cpu')
     assert len(held.x) == 30 and not (held.x[:,None] == stored.x).all((2, 3, 4)).any()
+
+
+def test_a_comparison_is_no_run(tmp_path):
+    "Its config.json has the fields of a run too, but rows in place of a strategy."
+    config = CompareConfig.of({'strategies': ('simclr', 'hcl'), 'beta': 2.})
+    write_json(tmp_path / 'config.json', config.as_json())
+    write_json(tmp_path / 'result.json', {})
+    for command in (module.load_run, module.evaluate):
+        with pytest.raises(ValueError, match='has a config.json that is not of a training run'):
+            command(tmp_path)

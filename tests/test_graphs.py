@@ -3,7 +3,7 @@ import json
 import math
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -390,16 +390,31 @@ def test_graphcl_is_ntxent_of_the_graphs(atlas):
     assert_close(NTXentLoss(temperature=.2)(*z.double().chunk(2)), wanted)
 
 
-def test_wl_kernel_is_that_of_grakel(atlas):
+def wl_in_loops(graphs, rounds):
+    "A colour is a nested tuple; two graphs meet as often as pairs of nodes share one, over all rounds."
+    met = torch.zeros(len(graphs), len(graphs), dtype=torch.float64)
+    colours = [dict(g.nodes(data='tag')) for g in graphs]
+    for step in range(rounds + 1):
+        for (i, a), (j, b) in product(enumerate(colours), repeat=2): met[i, j] += sum(x == y for x in a.values() for y in b.values())
+        colours = [{v: (of[v], tuple(sorted((of[u] for u in g[v]), key=repr))) for v in g} for g, of in zip(graphs, colours)]
+    return met
+
+
+def wl_of_grakel(graphs, rounds):
     grakel = pytest.importorskip('grakel', reason='another implementation of the kernel')
+    theirs = [grakel.Graph({v: list(g[v]) for v in g}, node_labels=dict(g.nodes(data='tag'))) for g in graphs]
+    kernel = grakel.WeisfeilerLehman(n_iter=rounds, base_graph_kernel=grakel.VertexHistogram)
+    return torch.as_tensor(kernel.fit_transform(theirs)).double()
+
+
+@pytest.mark.parametrize('theirs', (wl_in_loops, wl_of_grakel))
+def test_wl_kernel_is_that_of_others(atlas, theirs):
     from unremix.graph_scores import wl_kernel
     torch.manual_seed(0)
     part = atlas.x[::40]
     part = part.with_tags(torch.randint(3, part.tag.shape)) # degrees would follow from the number of neighbours
-    theirs = [grakel.Graph({v: list(g[v]) for v in g}, node_labels=dict(g.nodes(data='tag'))) for g in (to_networkx(part, i) for i in range(len(part)))]
-    for rounds in (1, 3):
-        kernel = grakel.WeisfeilerLehman(n_iter=rounds, base_graph_kernel=grakel.VertexHistogram)
-        assert_close(wl_kernel(part, rounds), torch.as_tensor(kernel.fit_transform(theirs)).double())
+    graphs = [to_networkx(part, i) for i in range(len(part))]
+    for rounds in (1, 3): assert_close(wl_kernel(part, rounds), theirs(graphs, rounds))
 
 
 def test_folds_cannot_see_what_they_predict():

@@ -38,8 +38,21 @@ def without(monkeypatch, *names):
     monkeypatch.setattr(live_curves, 'find_spec', lambda name: None if name in names else True)
 
 
-def test_a_widget_is_updated(monkeypatch):
-    widget = pytest.importorskip('ipywidgets')
+class Widget:
+    "What of `ipywidgets.Image` is used: a format at the start, and a value that is set."
+    def __init__(self, format): self.format, self.value = format, b''
+
+
+def stand_in(monkeypatch):
+    without(monkeypatch)
+    widgets = types.SimpleNamespace(Image=Widget)
+    monkeypatch.setitem(sys.modules, 'ipywidgets', widgets)
+    return widgets
+
+
+@pytest.mark.parametrize('installed', (lambda _: pytest.importorskip('ipywidgets'), stand_in), ids=('ipywidgets', 'stand-in'))
+def test_a_widget_is_updated(monkeypatch, installed):
+    widget = installed(monkeypatch)
     displayed = []
     monkeypatch.setattr('IPython.display.display', displayed.append)
     curves = LiveCurves(['a'], every=0)

@@ -11,18 +11,23 @@ from torch.testing import assert_close
 
 from unremix import ContrastiveLoss, HCLLoss, KeyQueue, LearnedTemperature
 from unremix import NTXentLoss, OutsideBatch, UnReMixLoss, Without
+from unremix.cacr import CACR, Decoupled
 from unremix.call import extras_of
 from unremix.contrast import compare, detached, is_own, part, prepared_for
 from unremix.contrast import with_prepared
+from unremix.controls import LabelledLoss, OracleLoss
+from unremix.false_negatives import FNC
 from unremix.gradient_cache import MicroBatches, random_state, set_random_state
 from unremix.hard_negatives import HCL, log_share, mean_one
-from unremix.info_nce import InfoNCE
-from unremix.jensen_shannon import RescaledHCL
+from unremix.info_nce import InfoNCE, decoupled
+from unremix.jensen_shannon import JSD, JensenShannon, RescaledHCL
 from unremix.mixtures import MMix
-from unremix.rules import Filled, views
+from unremix.rules import Filled, across, supervised, views
+from unremix.sentence_loss import QueryDocument
 from unremix.synthesis import MoCHi, without_synthetic
 from unremix.tiles import count
 from unremix.unremix import UnReMix
+from unremix.with_labels import HSCL, SupCon
 
 ONLY_U = (1.0, 0.0, 0.0)
 chunks = pytest.mark.parametrize('chunk_size', (None, 1, 5))
@@ -311,11 +316,52 @@ def test_settings_are_checked_by_all(how):
     refused(lambda: getattr(loss, how)(z1, z2), 'chunk_size must be')
 
 
+@pytest.mark.parametrize('part', (JensenShannon, JSD, CACR))
+def test_labels_exclude_a_class_prior_under_each_of_its_names(part):
+    z1, z2 = numbers(2, 6, 4)
+    labels = torch.arange(6) % 3
+    told = 'class_prior must be 0 with labels: labels already remove what class_prior'
+    for pairs in (None, supervised):
+        given = dict(loss=part(class_prior=0.1), pairs=pairs)
+        refused(lambda: ContrastiveLoss(**given)(z1, z2, labels=labels), told)
+        refused(lambda: LabelledLoss(**given)(z1, z2, true_labels=labels), told)
+        assert ContrastiveLoss(loss=part(), pairs=pairs)(z1, z2, labels=labels)
+    assert ContrastiveLoss(loss=part(class_prior=0.1))(z1, z2, true_labels=labels)
+
+
 def test_a_contrast_has_no_loss_that_could_contradict_its_labels():
     z1, z2 = numbers(2, 6, 4)
     labels = torch.arange(6) % 3
     refused(lambda: HCLLoss()(z1, z2, labels=labels), 'tau_plus must be 0')
     assert HCLLoss().contrast(z1, z2, labels=labels).k.tolist() == [8] * 12
+
+
+def labelled_losses():
+    priors = {'oracle': OracleLoss(), 'supcon': LabelledLoss(pairs=supervised)}
+    return priors | {'h-scl': LabelledLoss(HSCL(), pairs=SupCon())}
+
+
+@pytest.mark.parametrize('name', labelled_losses())
+def test_who_is_looked_at_is_who_trains(name):
+    "The pairs of a loss with labels, by all that show them."
+    z1, z2 = numbers(2, 6, 4)
+    y, loss = torch.arange(6) % 3, labelled_losses()[name]
+    plain = ContrastiveLoss(loss.weights, pairs=loss.pairs, loss=loss.loss)
+    wanted = plain.contrast(z1, z2, labels=y)
+    c = loss.contrast(z1, z2, true_labels=y)
+    assert c.positive.equal(wanted.positive) and c.negative.equal(wanted.negative)
+    assert wanted.k.tolist() == [8] * 12
+    assert_close(loss.log_weights(c), plain.log_weights(wanted))
+    compared = loss.comparison(z1, z2, true_labels=y)
+    assert compared.contrast().negative.equal(wanted.negative)
+    way = plain.way(plain.comparison(z1, z2, labels=y))
+    assert loss.way(compared) == way
+    assert loss(z1, z2, true_labels=y) == plain(z1, z2, labels=y)
+    for call in (loss, loss.contrast, loss.comparison):
+        refused(lambda: call(z1, z2), 'true_labels must be given, got None')
+        told = 'labels must be None, since the true ones are taken'
+        refused(lambda: call(z1, z2, labels=y + 1, true_labels=y), told)
+    refused(lambda: loss.contrast(z1, z2, labels=y), told)
 
 
 @pytest.mark.parametrize('take_out', (lambda x: Without(x, 'label'), Filled))
@@ -339,6 +385,74 @@ class ByNorm:
     def __call__(self, anchors, candidates):
         longer = candidates.extra['norm'] > 0
         return views(anchors, candidates).positive, longer[None].repeat(len(anchors), 1)
+
+
+def long_negatives(anchors, candidates):
+    "As `views`, but short vectors are no negatives. It does not say what it reads."
+    roles = views(anchors, candidates)
+    return roles.positive, roles.negative & (candidates.extra['norm'] > 2)
+
+
+@dataclass(frozen=True)
+class ByLength(InfoNCE):
+    "A loss of one's own that derives from one which reads no extra."
+
+    def __call__(self, c, log_w):
+        hidden = c.anchors.extra.get('hidden', torch.zeros(len(c.k), 1).double())
+        length = c.anchors.extra['norm'].log() + hidden.sum(1)
+        return super().__call__(c, log_w) + 0.01 * length.square()
+
+
+def of_own(c, log_w):
+    return ByLength()(c, log_w)
+
+
+@chunks
+@pytest.mark.parametrize(
+    'weights', (None, HCL(), lambda c: HCL()(c)), ids=('uniform', 'hcl', 'function')
+)
+@pytest.mark.parametrize('loss', (of_own, ByLength()), ids=('function', 'class'))
+def test_a_loss_gets_what_it_reads_whatever_the_weights(weights, loss, chunk_size):
+    z1, z2 = numbers(2, 6, 4)
+    hidden = tuple(numbers(2, 6, 3, seed=1))
+    given = {} if weights is None else dict(weights=weights)
+    given |= dict(chunk_size=chunk_size, reduction='none')
+    plain = ContrastiveLoss(**given)(z1, z2)
+    norm = torch.cat([z1, z2]).norm(dim=1).log()
+    for more in ({}, dict(hidden=hidden)):
+        found = ContrastiveLoss(**given, loss=loss)(z1, z2, **more)
+        length = norm + torch.cat(hidden).sum(1) if more else norm
+        assert_close(found, plain + 0.01 * length.square())
+    told = 'hidden must be left out with negatives, whose hidden inputs nobody knows'
+    own = ContrastiveLoss(**given, loss=loss)
+    refused(lambda: own(z1, z2, hidden=hidden, negatives=z1[:2]), told)
+
+
+@chunks
+@pytest.mark.parametrize(
+    'around', (lambda x: x, lambda x: Without(x, 'label')), ids=('alone', 'inside')
+)
+def test_a_rule_gets_what_it_reads_whatever_the_weights(chunk_size, around):
+    z1, z2 = numbers(2, 6, 4)
+    loss = ContrastiveLoss(HCL(), pairs=around(long_negatives), chunk_size=chunk_size)
+    long = torch.cat([z1, z2]).norm(dim=1) > 2
+    c = loss.contrast(z1, z2)
+    assert 0 < long.sum() < 12 and c.negative.any(0).equal(long)
+    assert_close(loss(z1, z2), InfoNCE()(c, HCL()(c)).mean())
+
+
+def test_the_losses_and_rules_of_the_library_carry_nothing():
+    "A part that says nothing gets all there is; those of the library say so."
+    z, hidden = numbers(2, 6, 4), tuple(numbers(2, 6, 3, seed=1))
+    given = dict(hidden=hidden, sample_ids=torch.arange(6), labels=torch.arange(6))
+    losses = InfoNCE(), decoupled, Decoupled(), CACR(), JensenShannon(), JSD()
+    rules = None, views, across, supervised, SupCon(), FNC(), QueryDocument(FNC())
+    for parts in [dict(loss=x) for x in losses] + [dict(pairs=x) for x in rules]:
+        for queue in (None, KeyQueue(4, 4).double()):
+            found = ContrastiveLoss(HCL(), **parts).comparison(*z, **given, queue=queue)
+            assert found.candidates.extra == found.anchors.extra == {}, parts
+    found = ContrastiveLoss(HCL(), loss=of_own).comparison(*z, hidden=hidden)
+    assert set(found.candidates.extra) == {'norm', 'hidden', 'square'}
 
 
 def test_a_rule_around_another_reads_what_that_one_does():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from unremix import HCLLoss, LearnedTemperature
 from unremix.gradient_cache import MicroBatches, buffers, random_state, set_random_state, warn_of_batchnorm
 
 CPU, GPU = torch.device('cpu'), torch.device('cuda', 1)
@@ -77,6 +78,34 @@ def test_gradients_are_added():
     micro = MicroBatches(model, x, 3)
     micro.backward(micro.z.sum())
     assert_close(model.weight.grad, 1 + x.sum(0)[:,None].expand(3, 2))
+
+
+@pytest.mark.parametrize('chunk_size', (None, 4))
+def test_what_the_loss_learns_comes_from_the_same_backward(chunk_size):
+    "A scaler divides all gradients by its factor, and the temperature's with them."
+    def gradients(micro_batches):
+        model = Linear()
+        loss = HCLLoss(LearnedTemperature(.2).double(), chunk_size=chunk_size)
+        scaler = torch.amp.GradScaler('cpu', init_scale=1024.)
+        optimizer = torch.optim.SGD([*model.parameters(), *loss.parameters()], .1)
+        x = images(8)
+        if micro_batches:
+            micro = MicroBatches(model, x, 3)
+            micro.backward(loss(*micro.z.chunk(2)), lambda part: scaler.scale(part).backward())
+        else:
+            scaler.scale(loss(*model(x)[0].chunk(2))).backward()
+        scaler.unscale_(optimizer)
+        return [p.grad for group in optimizer.param_groups for p in group['params']]
+    found, wanted = gradients(True), gradients(False)
+    assert len(wanted) == 2 and wanted[1].abs() > 1e-4
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('size', (0, -1, 2.5, None))
+@pytest.mark.parametrize('views', (images(), [{'x': images()}]), ids=('tensor', 'dictionary'))
+def test_a_size_that_is_none(views, size):
+    with pytest.raises(ValueError, match='size must be a whole number ≥ 1, got'):
+        MicroBatches(lambda x: (x, x), views, size)
 
 
 class Noisy(nn.Module):

@@ -1,4 +1,5 @@
 "Every notebook is a test, and so is all that is made from them. One page: `pytest -k 57_data`."
+import re
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,8 @@ from check_notebooks import check_clean, check_export, check_fresh, check_readme
 from run_notebooks import notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
-draws_results = lambda path: [pytest.mark.results] if 'results/' in path.read_text(encoding='utf-8') else [] # `make results` runs these
+reads_results = lambda path: re.search(r"results/|\.\./results'", path.read_text(encoding='utf-8')) # `make results` runs these
+draws_results = lambda path: [pytest.mark.results] if reads_results(path) else []
 each_notebook = pytest.mark.parametrize('path', [pytest.param(p, id=str(p.relative_to(ROOT/'nbs').with_suffix('')), marks=draws_results(p)) for p in notebooks(ROOT)])
 
 def expect_none(complaints):

@@ -64,6 +64,20 @@ def test_targets_that_run_elsewhere(target):
     assert re.search(rf'^{target}:.* ## ', make, re.M) and target in re.search(r'target: \[(.*)\]', test)[1]
 
 
+def test_clean_keeps_what_pip_installed():
+    "Before pip 23.1 the metadata of an editable install are the folder unremix.egg-info."
+    done = subprocess.run(['make', '-n', 'clean'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and 'rm -rf build' in done.stdout and 'egg-info' not in done.stdout
+
+
+def test_sentences_promise_the_bounds_that_are_tried():
+    "Those of the library, and not of its extras."
+    make, ini, told = (path.read_text(encoding='utf-8') for path in (ROOT/'Makefile', ROOT/'settings.ini', ROOT/'CONTRIBUTING.md'))
+    recipe = make[make.index('\nlowest:'):make.index('\nplain:')]
+    assert ' -e . ' in recipe and 'what the library requires' in recipe
+    assert 'those of the extras are not' in ini and 'and no extras' in told[told.index('`make lowest`'):]
+
+
 def test_busy_compares_in_turns(capfd):
     import busy
     quiet, loaded = busy.compare([sys.executable, '-c', 'pass'], 1, 1)

@@ -350,7 +350,7 @@ def test_every_field_has_a_type_that_is_checked():
 
 
 def test_numbers_of_other_libraries_become_pythons():
-    cfg = run_of(strategy='unremix', epochs=np.int64(2), lr=np.float32(.5), temperature=np.float64(.25), beta=2, mix=[0, 1, 0], kappa=(np.float32(1), 2), data_root=Path('a/b'), weight_decay=Fraction(1, 4))
+    cfg = run_of(strategy='unremix', epochs=np.int64(2), lr=np.float32(.5), temperature=np.float64(.25), beta=2, mix=[0, 1, 0], kappa=(np.float32(1), 1), data_root=Path('a/b'), weight_decay=Fraction(1, 4))
     assert json.loads(json.dumps(cfg.as_json()))['strategy']['mix'] == [0, 1, 0]
     got = {k: cfg.fields()[k] for k in ('epochs', 'lr', 'temperature', 'beta', 'mix', 'data_root', 'weight_decay')}
     assert got == dict(epochs=2, lr=.5, temperature=.25, beta=2, mix=(0, 1, 0), data_root=str(Path('a/b')), weight_decay=.25)

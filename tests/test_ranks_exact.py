@@ -14,10 +14,14 @@ from unremix import NTXentLoss, OutsideBatch, UnReMixLoss, Without
 from unremix.contrast import Comparison, compare, prepared_for
 from unremix.embeddings import EMPTY, IDS, MEMORY, UNKNOWN, Embeddings, embed
 from unremix.embeddings import from_views, places, stack
+from unremix.false_negatives import GloFNDLoss
 from unremix.gather import Shared, all_gather, all_sum, gather_cost, gathered, in_order
 from unremix.gather import rank_and_size, require_alike, warn_alone
+from unremix.hard_negatives import uniform
 from unremix.queue import slots_of
 from unremix.rules import views
+from unremix.solved_weights import Transport
+from unremix.unremix import UnReMix
 
 SIZES = 2, 3
 every_size = pytest.mark.parametrize('size', SIZES)
@@ -680,6 +684,60 @@ def test_cost_in_closed_form(ranks, chunk):
         operations=3 * 2 * (2 * b) * n * d,
     )
     assert math.isclose(gather_cost(ranks)['operations'], cost['operations'])
+
+
+OF_ALL = {
+    'transport': Transport(),
+    'candidate gradient': UnReMix(mix=(1, 0, 0), uncertainty='candidate_gradient'),
+}
+
+
+@pytest.mark.parametrize('name', OF_ALL)
+def test_what_needs_the_roles_of_all_is_prepared_by_the_loss(name):
+    "What a process knows are its own anchors' roles."
+    weighting, z = OF_ALL[name], tensors(0, 2, 8, 4)
+    gathers = dict(gather_distributed=True)
+
+    plain = ContrastiveLoss(lambda c: uniform(c), **gathers)  # carries all extras
+
+    def looked_at(rank):
+        return weighting(plain.contrast(*(part(x, rank, 2) for x in z)))
+
+    def called(rank):
+        mine = [part(x, rank, 2) for x in z]
+        return ContrastiveLoss(lambda c: weighting(c), **gathers)(*mine)
+
+    def given(rank):
+        mine = [part(x, rank, 2) for x in z]
+        loss = ContrastiveLoss(weighting, **gathers)
+        return loss(*mine), loss.log_weights(loss.contrast(*mine))
+
+    for work in (looked_at, called):
+        with pytest.raises(ValueError, match="these weights must be the loss's own"):
+            Threads(2).run(work)
+    whole = ContrastiveLoss(weighting)
+    losses, weights = zip(*Threads(2).run(given))
+    assert_close(torch.stack(losses).mean(), whole(*z))
+    asked = whole.log_weights(whole.contrast(*z))
+    assert_close(weights[1][0], asked[4])
+    assert_close(weighting(plain.contrast(*z)), asked)  # there are no others
+
+
+@pytest.mark.parametrize('name', OF_ALL)
+def test_what_is_prepared_knows_the_thresholds_of_all(name):
+    "A rule may read extras of the anchors that candidates have not."
+    z, ids = tensors(0, 2, 8, 4), torch.arange(8)
+
+    def loss_of(rank, size):
+        loss = GloFNDLoss(OF_ALL[name], images=8, gather_distributed=True).eval()
+        loss.threshold.copy_(torch.linspace(-0.5, 0.5, 8))
+        loss.visits.fill_(9)
+        z1, z2, own = (part(x, rank, size) for x in (*z, ids))
+        return loss(z1, z2, sample_ids=own)
+
+    found = torch.stack(Threads(2).run(lambda rank: loss_of(rank, 2))).mean()
+    assert_close(found, loss_of(0, 1))
+    assert not torch.isclose(found, ContrastiveLoss(OF_ALL[name])(*z))
 
 
 def test_a_further_candidate_may_show_an_image():

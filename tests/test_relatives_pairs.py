@@ -10,21 +10,25 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from configs import run_of
-from unremix import ContrastiveLoss
+from unremix import ContrastiveLoss, KeyQueue
 from unremix.batch_sampler import BatchSampler, proximity_graph, walk, walked
 from unremix.cacr import CACR, Decoupled
 from unremix.checkpoint import restore, save_checkpoint
 from unremix.config import criterion_of
-from unremix.contrast import compare
+from unremix.contrast import compare, with_prepared
 from unremix.controls import LabelledLoss
 from unremix.embeddings import from_views
 from unremix.evaluate import score
 from unremix.false_negatives import FNC, GloFND, GloFNDLoss
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE
+from unremix.jensen_shannon import JSD, jsd_parts
+from unremix.mixtures import SSCL, sscl_parts
+from unremix.pieces import OfPieces
 from unremix.rules import across, views
 from unremix.run_parts import embeddings_of, set_up
 from unremix.steps import chosen, epoch_steps
+from unremix.synthesis import MoCHi
 from unremix.train import train
 from unremix.with_labels import HSCL, SupCon
 
@@ -105,6 +109,54 @@ def test_h_scl(labels, full_count):
         expected = with_labels(several, labels, 0.5, beta, factor_of)
         given = loss(*several, labels=torch.tensor(labels))
         assert_close(given, expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    'pairs',
+    (None, views, across, SupCon()),
+    ids=('usual', 'views', 'across', 'supcon'),
+)
+@pytest.mark.parametrize('queued', (False, True))
+@pytest.mark.parametrize('chunk_size', (None, 3))
+def test_h_scl_counts_whom_labels_take_out(pairs, queued, chunk_size):
+    "As many as a call without labels has negatives: no copy, no slot that is empty."
+    z1, z2 = numbers(2)
+    y = torch.tensor([0, 0, 1, 1, -1])
+    known = dict(sample_ids=torch.tensor([0, 1, 2, 3, 0]))
+    if queued:
+        known['queue'] = KeyQueue(6, z1.shape[1]).double()
+        ids = dict(labels=torch.tensor([0, 1, 1]), sample_ids=torch.tensor([7, 8, 2]))
+        known['queue'].push(z2[:3], **ids)
+    loss = ContrastiveLoss(HSCL(2.0), pairs=pairs, chunk_size=chunk_size)
+    mean_one = ContrastiveLoss(HSCL(2.0, full_count=False), pairs=pairs)
+    c = loss.contrast(z1, z2, labels=y, **known)
+    full = ContrastiveLoss(pairs=pairs if pairs in (None, across) else views)
+    wanted = full.contrast(z1, z2, **known).k
+    w = loss.log_weights(c)
+    assert_close(w.exp().sum(1), wanted.where(c.k > 0, 0.0))
+    assert (wanted > c.k).any() and (wanted >= c.k).all()
+    assert_close(loss(z1, z2, labels=y, **known), InfoNCE()(c, w).mean())
+    assert loss(z1, z2, labels=y, **known) > mean_one(z1, z2, labels=y, **known)
+    if not queued and pairs is not across:
+        assert_close(HSCL(2.0)(with_prepared(c, None)), w)
+
+
+def test_what_only_the_other_part_reads_is_refused():
+    "β of a loss or of a synthesis is for the weights beside it."
+    z = numbers(2)
+    for part, name in (
+        (dict(loss=JSD(beta=5.0)), 'beta must be 0'),
+        (dict(loss=OfPieces(beta=5.0)), 'beta must be 0'),
+        (dict(synthesis=SSCL(beta=5.0)), 'beta must be left at 1.0'),
+        (dict(synthesis=SSCL(detach=True)), 'detach must be left at False'),
+    ):
+        with pytest.raises(ValueError, match=f'{name} in a .* by itself'):
+            ContrastiveLoss(**part)(*z)
+    assert ContrastiveLoss(**jsd_parts(JSD(beta=5.0)))(*z)
+    seed = dict(hardest=4, count=3, seed=0)
+    sscl = sscl_parts(SSCL(**seed, with_anchor=2, active=0.5, beta=5.0, detach=True))
+    assert sscl['synthesis'] == MoCHi(**seed, with_anchor=2, active=0.5)
+    assert ContrastiveLoss(**sscl)(*z)
 
 
 def test_no_gradient_flows_through_the_weights_of_h_scl():

@@ -296,6 +296,34 @@ def test_every_signal_finishes_the_step(name, tmp_path, monkeypatch):
     signal.signal(number, inherited)
 
 
+@pytest.mark.parametrize('when', ('in the last step', 'while the last state is saved'))
+def test_a_signal_at_the_end_ends_the_process(when, tmp_path, monkeypatch):
+    "It was swallowed, so that a comparison went on with its next run. The same command scores this one."
+    cfg, steps, save = run_of(**SMALL), unremix.train.epoch_steps, unremix.train.save_checkpoint
+    def sends(run, *args):
+        for step, *rest in steps(run, *args):
+            if step == 3: os.kill(os.getpid(), signal.SIGTERM)
+            yield step, *rest
+    def sends_while_saving(path, run, **where):
+        save(path, run, **where)
+        if where['epoch'] == 2: os.kill(os.getpid(), signal.SIGTERM)
+    name, stub = ('epoch_steps', sends) if when == 'in the last step' else ('save_checkpoint', sends_while_saving)
+    with monkeypatch.context() as m:
+        m.setattr(unremix.train, name, stub)
+        with pytest.raises(SystemExit) as end: train(cfg, tmp_path, progress=False)
+    assert end.value.code == 143 and torch.load(tmp_path/'checkpoint.pt', weights_only=True)['epoch'] == 2
+    assert not (tmp_path/'result.json').exists() and train(cfg, tmp_path, lambda run: {'scored': 1}, progress=False)['scored'] == 1
+
+
+def test_a_second_signal_of_another_kind_is_obeyed():
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with unremix.machine.stop_signals() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
+    assert asked == [signal.SIGTERM]
+    signal.signal(signal.SIGINT, inherited)
+
+
 def test_signals_that_somebody_has_taken_are_left(monkeypatch):
     "`nohup` ignores SIGHUP; a scheduler's library may wait for SIGUSR1."
     monkeypatch.setattr(unremix.machine.signal, 'getsignal', lambda n: {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: print}.get(n, signal.SIG_DFL))

@@ -210,6 +210,63 @@ def test_a_foreign_file_is_named(missing, tmp_path):
     with pytest.raises(FileNotFoundError): load_checkpoint(tmp_path/'none.pt')
 
 
+@pytest.mark.parametrize('error, why', [(PermissionError(13, 'Permission denied'), 'Permission denied'), (OSError(5, 'Input/output error'), 'Input/output error'), (MemoryError(), 'MemoryError')], ids=str)
+def test_what_the_system_says_is_no_damage(error, why, tmp_path, monkeypatch):
+    "Nobody is told to delete a good file, and the one before does not take its place."
+    path, run = tmp_path/'checkpoint.pt', tiny()
+    for epoch in (1, 2): save_checkpoint(path, run, epoch=epoch, seconds=0., loss=0.)
+    real = torch.load
+    def load(file, **how):
+        if file == path: raise error
+        return real(file, **how)
+    monkeypatch.setattr(torch, 'load', load)
+    for read in (load_checkpoint, lambda p: newest_good(p, run.cfg), lambda p: restore(run, p)):
+        with pytest.raises(OSError, match=f'checkpoint.pt. cannot be read .{why}.: the same command goes on once it can') as e: read(path)
+        assert 'delete' not in str(e.value)
+
+
+def test_damage_that_leads_nowhere_is_damage(tmp_path):
+    "A file whose numbers were overwritten makes torch seek to places that there are not, which the system calls an invalid argument."
+    path, run = tmp_path/'checkpoint.pt', tiny()
+    for epoch in (1, 2): save_checkpoint(path, run, epoch=epoch, seconds=0., loss=0.)
+    whole, told = path.read_bytes(), set()
+    for end in range(0, len(whole), len(whole)//30):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match='cannot be read .*: delete it to start the run again') as e: load_checkpoint(path)
+        told.add(str(e.value))
+        with pytest.warns(UserWarning, match='going on from'): assert newest_good(path, run.cfg)['epoch'] == 1
+    assert any('(damaged)' in x for x in told) and any('(damaged)' not in x for x in told)
+
+
+def test_how_a_finished_run_starts_again(tmp_path):
+    "Its result has to go too: a folder with one is finished."
+    path = tmp_path/'checkpoint.pt'
+    path.write_bytes(b'no checkpoint')
+    with pytest.raises(ValueError, match='delete it to start the run again'): load_checkpoint(path)
+    (tmp_path/'result.json').write_text('{}')
+    with pytest.raises(ValueError, match='delete it and result.json to start the run again'): load_checkpoint(path)
+
+
+def test_the_file_with_another_model_is_named(tmp_path):
+    path, run = tmp_path/'checkpoint.pt', tiny()
+    for epoch in (1, 2): save_checkpoint(path, run, epoch=epoch, seconds=0., loss=0.)
+    path.write_bytes(b'damaged')
+    run.model = nn.Linear(3, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        with pytest.raises(ValueError, match='checkpoint_before.pt. holds another model'): restore(run, path)
+
+
+def test_no_run_goes_on_without_its_random_numbers(tmp_path):
+    "A checkpoint that was made smaller can be read all the same."
+    save_checkpoint(tmp_path/'c.pt', tiny(), epoch=1, seconds=0., loss=0.)
+    saved = torch.load(tmp_path/'c.pt', weights_only=True)
+    del saved['random']
+    torch.save(saved, tmp_path/'c.pt')
+    with pytest.raises(ValueError, match='c.pt. lacks random: delete it to start the run again'): restore(tiny(), tmp_path/'c.pt')
+    assert load_checkpoint(tmp_path/'c.pt')['epoch'] == 1
+
+
 def test_a_file_runs_no_code(tmp_path):
     class Evil:
         def __reduce__(self): return os.mkdir, (str(tmp_path/'owned'),)

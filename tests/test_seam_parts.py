@@ -260,6 +260,22 @@ def test_a_knob_is_a_field_of_its_part():
     assert loss.beta == 2.0
 
 
+def test_knobs_that_need_each_other_are_set_on_and_off():
+    "Neither can be assigned alone, and the sentence says how both are."
+    loss = UnReMixLoss()
+    told = r'select must be set with k_keep: loss.weights = replace\(loss.weights, select='
+    with pytest.raises(ValueError, match=told):
+        loss.select = 'top'
+    with pytest.raises(ValueError, match='k_keep must be None without select, got 3'):
+        loss.k_keep = 3
+    loss.weights = replace(loss.weights, select='top', k_keep=3)
+    loss.k_keep, loss.select = 2, 'sample'
+    assert loss.weights == UnReMixLoss(select='sample', k_keep=2).weights
+    loss.select = None
+    assert loss.weights == UnReMixLoss().weights
+    loss.select = loss.k_keep = None
+
+
 class Unlike:
     "A rule: who has another norm is no negative."
 

@@ -224,9 +224,9 @@ def test_rank_profile_by_hand():
 
 
 def test_rank_profile_where_numbers_of_negatives_differ():
-    """The second anchor has two.
+    """The second anchor has two, and an equal share of them is a half.
 
-    What a third rank gets is not its own, and the rest is scaled to one.
+    So shares count times the number of negatives, over the anchors that have the rank.
     """
     contrast = toy()
     negative = contrast.negative.clone()
@@ -234,12 +234,37 @@ def test_rank_profile_where_numbers_of_negatives_differ():
     logits = float64([[0.0, 0.0, 3.0, 2.0, 1.0], [0.0, 0.0, 1.0, 2.0, 9.0]])
     contrast = replace(contrast, logits=logits, negative=negative)
     first = [0.0, 0.0, 0.6, 0.2, 0.2]
-    mean = [0.7, 0.2, 0.1]
-    second = [0.0, 0.0, 0.2 / 0.9, 0.7 / 0.9, 0.0]
+    mean = float64([(1.8 + 1.6) / 2, (0.6 + 0.4) / 2, 0.6])
+    second = float64([0.0, 0.0, mean[1], mean[0], 0.0]) / mean[:2].sum()
     found = rank_profile(contrast, float64([first, [0.0, 0.0, 0.2, 0.8, 0.0]]))
-    assert_close(found, float64([[0.0, 0.0, *mean], second]))
+    assert_close(found[0, 2:], mean / mean.sum())
+    assert_close(found[1], second)
     of_one = rank_profile(contrast, float64([first, [0.0] * 5]))
     assert_close(of_one[1].sum(), float64(1.0))
+
+
+def test_uniform_weights_know_nothing():
+    "Whatever the numbers of negatives of the anchors."
+    y = torch.tensor([0, 0, 0, 0, 1, 2])
+    c = contrast_of(*images(), rule=Without(views, 'label'), t=0.3, labels=y)
+    assert len(c.k.unique()) == 2
+    p = shares(c, uniform(c), 'weight')
+    assert_close(rank_profile(c, p), p)
+    e = contrast_of(*images(), t=0.3, labels=y)
+    same = e.negative & (e.anchors.label[:, None] == e.candidates.label)
+    for contrast in (c, e, replace(e, negative=e.negative & ~same | same.tril())):
+        own = same & contrast.negative
+        found = knowledge([contrast], [own], uniform, 'weight')
+        assert abs(found['knowledge']) < 1e-12
+
+
+def test_a_collapsed_encoder_has_no_yardstick():
+    "All cosines are equal, so HCL is as hard at every β."
+    c = contrast_of(*torch.ones(2, 4, 3, dtype=torch.float64), t=0.5)
+    stick = Yardstick([c], [c.negative.tril()])
+    found = stick.judge(HCL(2.0))
+    assert math.isnan(found['beta']) and math.isnan(found['excess'])
+    assert_close(found['hardness'], 1.0)
 
 
 def test_of_equally_near_the_first_ranks_first():

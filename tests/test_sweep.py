@@ -6,7 +6,7 @@ import pytest
 from configs import NOT_RUN
 from unremix.cli import main
 from unremix.grid import read_grid, run_key, runs_of
-from unremix.sweep import read_lines, sweep
+from unremix.sweep import by_cell, read_lines, sweep
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +80,12 @@ def test_declared_grids_are_finished(path):
     "Every line that a declared grid asks for is there, once."
     lines, wanted = read_lines(ROOT/'results'/'sweeps'/f'{path.stem}.jsonl'), runs_of(read_grid(path))
     assert sorted((name, cfg.run.seed, run_key(cfg)) for name, cfg in wanted) == sorted((l['cell'], l['seed'], l['key']) for l in lines)
+
+@pytest.mark.parametrize('path', sorted((ROOT/'results').glob('*/*.jsonl')), ids=lambda p: p.stem)
+def test_committed_cells_are_of_one_setting(path):
+    "Each score that stands in a file of cells is one that `by_cell` returns."
+    lines = [line for line in read_lines(path) if 'cell' in line]
+    assert sum(map(len, by_cell(lines).values())) == sum(line.get('linear') is not None for line in lines)
 
 def test_validation_never_sees_test_images():
     for path in (ROOT/'results'/'grids').glob('*.toml'):

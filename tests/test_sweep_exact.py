@@ -1,5 +1,5 @@
 "What a sweep asks for, repeats, writes and prints; the training itself is played."
-import dataclasses, json, math
+import dataclasses, hashlib, json, math
 
 import pytest
 import torch
@@ -132,6 +132,42 @@ def test_lines_of_release_0_1_0_are_found(became):
     assert not remaining(grid, [old]) and remaining(grid, [old | {'cell': 'b'}])
 
 
+ALIKE = {
+    'a checkpoint now and then': ({}, {'save_every': 100}), 'another device': ({}, {'accelerator': 'cpu'}), 'a knob': ({'beta': 2.}, {'beta': 2}),
+    'a prior': ({'tau_plus': 0.}, {'tau_plus': 0}), 'a field without a number': ({'clip_grad': 1.}, {'clip_grad': 1}), 'a schedule': ({'beta_end': 0.}, {'beta_end': 0}),
+    'a pair': ({'strategy': 'unremix', 'kappa': (2., 0.)}, {'strategy': 'unremix', 'kappa': (2, 0)}), 'a field': ({'warmup_epochs': 2.}, {'warmup_epochs': 2})}
+
+
+@pytest.mark.parametrize('case', ALIKE)
+def test_one_run_has_one_key(case):
+    "How it is computed does not count, and 2 is 2.0, as in a run folder; what is whole stays so."
+    a, b = (run_of(**{'strategy': 'hcl'} | fields) for fields in ALIKE[case])
+    assert run_key(a) == run_key(b) and json.dumps(a.as_json()) != json.dumps(b.as_json())
+    assert run_key(run_of(epochs=2)) == older(epochs=2) != run_key(run_of(epochs=3))
+
+
+def older(**fields):
+    "The key that these fields had when all of them counted as they were written."
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+OLDER = {'typed alike': (dict(beta=2, save_every=9), dict(beta=2, save_every=9)), 'tidied': (dict(beta=2), dict(beta=2.)), 'both': (dict(beta=2, clip_grad=1), dict(beta=2., clip_grad=1.))}
+
+
+@pytest.mark.parametrize('case', OLDER)
+@pytest.mark.parametrize('of_0_1_0', (False, True))
+def test_lines_under_an_older_key_are_found(case, of_0_1_0, play, tmp_path):
+    "Their runs are not trained again."
+    then, now = ({'strategy': 'hcl', **fields} for fields in OLDER[case])
+    said = {'precision': 'bf16-mixed'}
+    key = older(**then, **said) if of_0_1_0 else older(**then)
+    line = {'cell': 'a', 'seed': 0, 'key': key, 'linear': .5} | ({'knobs': said} if of_0_1_0 else said)
+    (tmp_path/'lines.jsonl').write_text(json.dumps(line) + '\n')
+    asked = play()
+    assert sweep(Grid('x', {'a': now}, seeds=1), tmp_path/'lines.jsonl', tmp_path/'runs') == [line] and not asked
+    assert not is_of(line, run_of(**now | {'beta': 3.}))
+
+
 def test_a_folder_begun_elsewhere_keeps_its_precision(tmp_path, monkeypatch):
     monkeypatch.setattr('unremix.run_parts.auto_precision', lambda device: 'bf16-mixed')
     assert resolve(TrainConfig(), tmp_path).run.precision == 'bf16-mixed'
@@ -242,6 +278,50 @@ def test_text_of_a_sweep():
     assert by_cell(lines) == {'a': {0: .5, 1: .75}, 'b': {}, 'c': {}}
     assert sweep_text(lines).splitlines() == ['cell  n  linear %           range', 'a     2     62.50  50.00 to 75.00', 'b     0         –               –',
                                              'c     0         –               –', '', 'b seed 1 failed: loss is not finite']
+
+
+def of_cell(seed, **fields):
+    cfg = run_of(**{'strategy': 'hcl', 'seed': seed} | fields)
+    line = line_of('x', 'hcl', cfg, {'scores': SCORES, 'precision': '32-true', 'data': 'ab'})
+    return json.loads(json.dumps(line))
+
+
+OTHERS = {'epochs': dict(epochs=1), 'knobs': dict(beta=2.), 'dataset': dict(dataset='digits'), 'strategy': dict(strategy='simclr'), 'scored_on': dict(validation=9), 'precision': dict(precision='32-true')}
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_a_cell_has_runs_of_one_setting(name):
+    "A file still has the lines of a grid before it was edited, also seeds that only that one had."
+    new, old = [of_cell(s) for s in (0, 1)], [of_cell(s, **OTHERS[name]) for s in (0, 1, 2)]
+    assert by_cell(new) == {'hcl': {0: .5, 1: .5}} and by_cell(old) == {'hcl': {0: .5, 1: .5, 2: .5}}
+    for lines in (old + new, new + old, new + old[2:]):
+        with pytest.raises(ValueError, match=f"^{name} of cell 'hcl' must be one for all its lines, as `sweep` returns them, got "): by_cell(lines)
+    ended = [line | {'linear': None} for line in old[:1]] + [{k: v for k, v in old[1].items() if k != 'linear'} | {'failed': 'x'}]
+    assert by_cell(ended + new) == by_cell(new) # whose scores do not count
+
+
+def test_other_images_are_another_setting():
+    with pytest.raises(ValueError, match="data of cell 'hcl' must be one"): by_cell([of_cell(0), of_cell(1) | {'data': 'cd'}])
+
+
+def test_how_a_run_was_computed_is_no_setting():
+    "Nor how a number was written, nor what release 0.1.0 made of 'auto'."
+    alike = [of_cell(0, beta=2.), of_cell(1, beta=2), of_cell(2, beta=2., save_every=9, accelerator='cpu', log_every=3), of_cell(3, beta=2., data_root='there')]
+    first = of_cell(4, beta=2., precision='bf16-mixed')
+    del first['precision']
+    older_line = of_cell(5, beta=2.)
+    older_line['knobs'] |= {'save_every': 100, 'decode_to': 'x'} # as lines had them
+    assert list(by_cell([*alike, first, older_line])['hcl']) == list(range(6))
+
+
+def test_two_grids_in_one_file(play, tmp_path, capsys):
+    "Each is told its own lines, and a cell that both have is not mixed."
+    play()
+    pilot, final = (Grid(name, {'hcl': {'strategy': 'hcl'}}, GRID.base | {'epochs': epochs}, seeds=seeds) for name, epochs, seeds in (('pilot', 1, 3), ('final', 2, 2)))
+    for grid, seeds in ((pilot, 3), (final, 2)):
+        lines = sweep(grid, tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+        assert list(by_cell(lines)['hcl']) == list(range(seeds)) and sweep_text(lines)
+    with pytest.raises(ValueError, match="epochs of cell 'hcl'"): by_cell(read_lines(tmp_path/'lines.jsonl'))
 
 
 @pytest.mark.parametrize('error, status', [(FloatingPointError('loss is not finite'), 0), (ValueError('no'), 1)], ids=('diverged', 'error'))

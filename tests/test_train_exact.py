@@ -1,5 +1,5 @@
 "What a training step does, by closed forms and by a loop without the library's parts."
-import dataclasses, json, math, types
+import dataclasses, json, math, re, types
 
 import pytest
 import torch
@@ -347,12 +347,51 @@ def test_when_it_saves_and_logs(save_every, saved, tmp_path, monkeypatch):
 def test_room_for_three_checkpoints(run_of, tmp_path, monkeypatch):
     run = run_of(queue_size=10)
     size = lambda state: sum(x.numel()*x.element_size() for x in state.values())
-    need = 3*(3*size(run.model.state_dict()) + size(run.queue.state_dict())) + 2**20
-    for free in (need, need-1):
-        monkeypatch.setattr(T.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=free))
-        if free == need: T.require_space(run, tmp_path)
-        else:
-            with pytest.raises(OSError, match='make room'): T.require_space(run, tmp_path)
+    one = 3*size(run.model.state_dict()) + size(run.queue.state_dict()) + size(run.follower.state_dict())
+    for there, files in enumerate(([], ['checkpoint.pt'], ['checkpoint_before.pt'])):
+        for name in files: (tmp_path/name).touch()
+        need = (3 - there)*one + 2**20
+        for free in (need, need-1):
+            monkeypatch.setattr(T.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=free))
+            if free == need: T.require_space(run, tmp_path)
+            else:
+                with pytest.raises(OSError, match='make room'): T.require_space(run, tmp_path)
+
+
+def asked_for(run, out, monkeypatch):
+    "How many bytes a run asks for."
+    monkeypatch.setattr(T.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=0))
+    with pytest.raises(OSError) as e: T.require_space(run, out)
+    return float(re.search(r'need (\d+) MB', str(e.value))[1])*2**20
+
+
+@pytest.mark.parametrize('fields', ({}, {'queue_size': 32}, {'strategy': 'glofnd'}), ids=str)
+def test_a_checkpoint_is_not_larger_than_was_asked_for(fields, run_of, tmp_path, monkeypatch):
+    run = run_of(**fields)
+    for _ in epoch_steps(run, 0): pass
+    T.save_checkpoint(tmp_path/'c.pt', run, epoch=1, seconds=0., loss=0.)
+    size, asked = (tmp_path/'c.pt').stat().st_size, asked_for(run, tmp_path, monkeypatch)
+    assert 3*size <= asked + 2**19 and asked <= 3*size + 3*2**20
+
+
+def test_room_for_a_graph_that_is_not_there_yet(run_of, tmp_path, monkeypatch):
+    "A million images with a hundred neighbours each are 400 MB in every checkpoint."
+    run = run_of(strategy='batchsampler')
+    before = asked_for(run, tmp_path, monkeypatch)
+    run.sampler.n = 10**6
+    assert abs(asked_for(run, tmp_path, monkeypatch) - before - 12e8) < 2**21
+    run.sampler.graph = torch.zeros(10**6, 100, dtype=torch.int32) # there, and counted once
+    assert abs(asked_for(run, tmp_path, monkeypatch) - before - 12e8) < 2**21
+
+
+def test_a_run_without_steps_needs_no_room(tmp_path, monkeypatch):
+    "All that it lacks is its result, or its scores."
+    cfg = configs.run_of(**SMALL)
+    train(cfg, tmp_path, progress=False)
+    (tmp_path/'result.json').unlink()
+    monkeypatch.setattr(T.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=0))
+    assert train(cfg, tmp_path, progress=False)['steps'] == 6
+    with pytest.raises(OSError, match='make room'): train(cfg, tmp_path/'other', progress=False)
 
 
 def test_the_accelerator_that_is_there(monkeypatch):

@@ -291,6 +291,16 @@ def test_a_killed_worker(tmp_path):
     assert again.returncode == 143 and all(map(is_saved, cells))
 
 
+def test_a_signal_after_the_last_result_is_not_lost():
+    "It comes while the caller still looks at that result."
+    calls = {name: partial(int, name) for name in '01'}
+    with pytest.raises(SystemExit) as end:
+        for done, _ in enumerate(as_finished(calls, 2), 1):
+            if done == 2:
+                signal.raise_signal(signal.SIGTERM)
+    assert end.value.code == 143
+
+
 def test_workers_end_with_a_killed_command(tmp_path):
     out = tmp_path / 'run'
     process = start(out, epochs='4000')

@@ -3,7 +3,8 @@
     python tools/audit_precision.py fashion_mini 0 --runs runs/audit --out results/audit/fashion_mini.jsonl
     python tools/audit_precision.py cifar10_jpeg 0 --runs runs/audit --out results/audit/cifar10_jpeg.jsonl --data cifar10_jpeg.npz
 
-Trains an encoder with this seed (SimCLR, t = .5), embeds 5,000 training images (or `--images`), and asks every list. The second data set is a file of
+Trains an encoder with this seed (SimCLR, t = .5), embeds 2,000 training images (or `--images`), and asks every list. A seed whose lines are in the
+file already is not measured again. The second data set is a file of
 JPEG scans of quality 75, not the original pixels: `header`, `train_scans`, `train_sizes`, `train_labels`, the same for `test`, `classes`.
 Needs cleanlab.
 """
@@ -25,6 +26,7 @@ from unremix.image_sets import to_images
 from unremix.kept_encoder import load_encoder, with_channels, with_size
 from unremix.evaluate import load_run
 from unremix.suspects import OPINIONS, Neighbours, answers, by_overlap, nearest_others, pairs_of, share_below
+from unremix.sweep import read_lines
 from unremix.train import train
 
 USUAL = 50 # neighbours that the command looks at
@@ -162,8 +164,13 @@ def main():
     parser.add_argument('--runs', type=Path, default=Path('runs/audit'))
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--data', type=Path)
-    parser.add_argument('--images', type=int, default=5000)
+    parser.add_argument('--images', type=int, default=2000)
     a = parser.parse_args()
+    if a.set == 'cifar10_jpeg' and a.data is None: parser.error('cifar10_jpeg needs --data FILE')
+    there = [line for line in read_lines(a.out) if line['set'] == a.set]
+    others = {line['images'] for line in there} - {a.images}
+    if others: parser.error(f'{a.out} has lines of {others} images, asked are {a.images}: name another file')
+    if a.seed in {line['seed'] for line in there}: return print(f'{a.out} has {a.set}, seed {a.seed}')
     torch.set_num_threads(1)
     fields = {'seed': a.seed, 'precision': '32-true'}
     if a.set == 'cifar10_jpeg':
@@ -175,9 +182,11 @@ def main():
     run.model.eval()
     other = data.load_dataset('digits' if a.set == 'fashion_mini' else 'fashion_mini', 'train')
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(a.out, 'a', encoding='utf-8') as file, torch.no_grad():
-        tell = lambda **line: print(json.dumps({'set': a.set, 'seed': a.seed, 'images': a.images, **{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}}), file=file)
+    found = []
+    tell = lambda **line: found.append(json.dumps({'set': a.set, 'seed': a.seed, 'images': a.images, **{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}}) + '\n')
+    with torch.no_grad():
         measure(run.images, encoder, run, with_channels(other.x, encoder.channels), a.seed, tell, a.images)
+    with open(a.out, 'a', encoding='utf-8') as file: file.writelines(found)
 
 
 if __name__ == '__main__': sys.exit(main())

@@ -140,10 +140,24 @@ def convert(cell, myst):
     return [c for i, (names, _, part) in enumerate(parts(code_of(cell))) for c in (
         markdown_cell(cell, '\n\n'.join(f'{index_entry(name)}### `{name}`' for name in names), f'-h{i}'), code_cell(cell, part, f'-{i}'))]
 
+EXTRAS = { # of settings.ini: what the code of a page that needs it names
+    'dev': 'nbdev', 'bench': 'lightly|pytorch_metric_learning', 'ot': 'transport|solved_weights',
+    'text': r'text_(?:data|encoder|scores|task)|sentence_(?:loss|transformers)|--modality text',
+    'graph': r'graph_(?:data|encoder|scores|task)|torch_geometric|networkx|--modality graph',
+    'export': 'safetensors|onnx|timm|pyarrow', 'loggers': 'wandb|tensorboard', 'notebook': 'ipywidgets|LiveCurves'}
+BESIDE = {'fastcore': 'fastcore', 'beautifulsoup4': 'bs4'}
+
+def to_install(path):
+    "What pip is given for a page: the library with the extras that its code names, and packages beside it."
+    cells = json.loads((ROOT/'nbs'/path).read_text(encoding='utf-8'))['cells']
+    code = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
+    extras, beside = ([name for name, words in table.items() if re.search(words, code)] for table in (EXTRAS, BESIDE))
+    return ' '.join([f"'./unremix[{','.join(extras)}]'" if extras else './unremix', *beside])
+
 def how_to_run(path, repository):
     "Where to get this page as a notebook, and how to run it."
     name = path.as_posix()
-    text = f':::{{dropdown}} Run this page\nDownload {{download}}`{path.name} </notebooks/{name}>`, or open `nbs/{name}` of a clone in JupyterLab with `make lab`.\n'
+    text = f':::{{dropdown}} Run this page\nDownload {{download}}`{path.name} </notebooks/{name}>`, or open `nbs/{name}` of a clone in JupyterLab with `make lab`, which installs what all pages need.\n'
     if repository:
         text += f'[Edit it](https://github.com/{repository}/edit/main/nbs/{name}). [Open it in Colab](https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}). In Colab, put this first'
         bring = f'!git clone --depth 1 https://github.com/{repository} unremix'
@@ -151,8 +165,8 @@ def how_to_run(path, repository):
         text += 'For Colab, upload it and what `git archive --prefix=unremix/ -o unremix.zip HEAD` makes of the clone, and put this first'
         bring = '!unzip -q unremix.zip'
     here = '/'.join(('unremix/nbs', *path.parts[:-1]))
-    text += '; it installs the package and brings the committed results that some pages read:\n\n'
-    return text + f'```ipython\n{bring}\n%pip install -q ./unremix\n%cd {here}\n```\n:::'
+    text += '; it installs the package and what else the page imports, and brings the committed results that some pages read:\n\n'
+    return text + f'```ipython\n{bring}\n%pip install -q {to_install(path)}\n%cd {here}\n```\n:::'
 
 def lighter(path):
     "A notebook without its outputs, which the page shows and a run makes again."

@@ -19,11 +19,18 @@ from unremix.train import train
 RESULT = ROOT/'results/bench/gpu.json'
 GPU = 'cuda'
 
-def save(**found):
-    "Add to the result; parts may be run one by one."
+def so_far():
+    "The result, whose parts may be run one by one, on one device and with one torch."
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    here = dict(device=torch.cuda.get_device_name(), torch=torch.__version__)
+    there = {name: result.get(name, value) for name, value in here.items()}
+    if there != here: sys.exit(f'{RESULT.name} is of {there}, and this is {here}: move it away first')
+    return result | here
+
+def save(**found):
+    result = so_far()
     checks = result.get('checks', {}) | found.pop('checks', {})
-    RESULT.write_text(json.dumps(result | dict(device=torch.cuda.get_device_name(), torch=torch.__version__) | found | {'checks': checks}, indent=1))
+    RESULT.write_text(json.dumps(result | found | {'checks': checks}, indent=1))
 
 def losses_agree():
     "Every loss, whole and in blocks, in two precisions, against the CPU's float64."
@@ -128,4 +135,5 @@ def gathering():
 
 if __name__ == '__main__':
     parts = dict(losses_agree=losses_agree, speed=speed, sixteen_bit=sixteen_bit, gathering=gathering)
+    so_far()
     for name in sys.argv[1:] or parts: parts[name](); print(name, 'done', flush=True)

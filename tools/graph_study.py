@@ -1,7 +1,8 @@
 """Pre-train small graph encoders with several losses and seeds, score them, and append a line per run.
 
 python tools/graph_study.py DATA_ROOT OUT.jsonl [--sets mutag ptc] [--seeds 5]
-Lines that OUT has already are not computed again. With --facts, OUT gets what is known of the negatives instead: twins, and false ones. DATA_ROOT is the folder of graphs.npz. One thread, on the CPU.
+python tools/graph_study.py DATA_ROOT FACTS.json --facts [--sets mutag ptc]
+Lines that OUT has already are not computed again. With --facts, a new file gets what is known of the negatives: twins, and false ones. DATA_ROOT is the folder of graphs.npz. One thread, on the CPU.
 """
 import argparse
 import json
@@ -120,6 +121,7 @@ def main():
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.facts:
+        if asked.out.exists(): parser.error(f'{asked.out} is there already; --facts needs a new file')
         found = {name: facts_of(name, load_graphs(name, asked.data_root)) for name in asked.sets}
         asked.out.write_text(json.dumps(found, indent=1) + '\n')
         return

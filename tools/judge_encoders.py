@@ -9,6 +9,7 @@ folders. Appends to results/selection/DATASET.jsonl, and skips what is there alr
 
 import argparse
 import json
+import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -215,15 +216,23 @@ def trained(line, cell, temperature):
 
 
 def encoders(lines, seeds):
-    "(name, temperature, seed, line of its run)."
+    "(name, temperature, seed, line of its run); so many seeds from the first one on."
+    first = min((line['seed'] for line in lines), default=0)
     for t, (name, (cell, _)), seed in product(
-        (0.5, 0.2), ENCODERS.items(), range(seeds)
+        (0.5, 0.2), ENCODERS.items(), range(first, first + seeds)
     ):
         # whoever is untrained takes the network of any temperature
         of_run = 0.5 if name == 'untrained' else t
         for line in lines:
             if line['seed'] == seed and trained(line, cell, of_run):
                 yield name, t, seed, line
+
+
+def tell_missing(folders):
+    "End with an error where runs that the lines name are not there."
+    if folders:
+        lacking = f'{len(folders)} of the runs are not there, the first is {folders[0]}'
+        sys.exit(f'{lacking}: `unremix sweep` trains them')
 
 
 def main():
@@ -240,9 +249,13 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {(x['encoder'], x['temperature'], x['seed']) for x in read_lines(out)}
     lines = [x for x in read_lines(*args.lines) if x['dataset'] == args.dataset]
+    missing = []
     for name, t, seed, line in encoders(lines, args.seeds):
         folder = args.runs / line['key']
-        if (name, t, seed) in done or not (folder / 'result.json').exists():
+        if (name, t, seed) in done:
+            continue
+        if not (folder / 'result.json').exists():
+            missing.append(folder)
             continue
         run = load_run(folder)
         if not ENCODERS[name][1]:
@@ -262,6 +275,7 @@ def main():
         with open(out, 'a') as f:
             f.write(json.dumps(found, ensure_ascii=False) + '\n')
         print(name, t, seed, flush=True)
+    tell_missing(missing)
 
 
 if __name__ == '__main__':

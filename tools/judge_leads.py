@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from judge_encoders import ROOT, embeddings, rounded
+from judge_encoders import ROOT, embeddings, rounded, tell_missing
 from left_out import highest, image_similarity, permuted
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
@@ -204,10 +204,14 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = {(x['encoder'], x['seed']) for x in read_lines(args.out)}
+    missing = []
     for line in read_lines(*args.lines):
         name, seed = line['cell'], line['seed']
         folder = args.runs / line['key']
-        if (name, seed) in done or not (folder / 'result.json').exists():
+        if (name, seed) in done:
+            continue
+        if not (folder / 'result.json').exists():
+            missing.append(folder)
             continue
         judged, recall = judge(load_run(folder), 0.5, seed)
         found = {
@@ -224,6 +228,7 @@ def main():
         with open(args.out, 'a', encoding='utf-8') as file:
             file.write(json.dumps(found, ensure_ascii=False) + '\n')
         print(name, seed, flush=True)
+    tell_missing(missing)
 
 
 if __name__ == '__main__':

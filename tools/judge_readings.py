@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from judge_encoders import ROOT, embeddings, rounded, without_own
+from judge_encoders import ROOT, embeddings, rounded, tell_missing, without_own
 
 from unremix.evaluate import load_run
 from unremix.hard_negatives import HCL, uniform
@@ -80,12 +80,15 @@ def main():
     done = {(x['encoder'], x['seed']) for x in read_lines(args.out)}
     lines = read_lines(*args.lines)
     first = min(line['seed'] for line in lines)
+    missing = []
     for line in sorted(lines, key=lambda line: line['seed']):
         name, seed = line['cell'], line['seed']
         wanted = name in (*ENCODERS, *PAIR) and seed < first + args.seeds
         folder = args.runs / line['key']
-        known = (name, seed) in done or not (folder / 'result.json').exists()
-        if known or not wanted:
+        if (name, seed) in done or not wanted:
+            continue
+        if not (folder / 'result.json').exists():
+            missing.append(folder)
             continue
         run = load_run(folder)
         found = {
@@ -101,6 +104,7 @@ def main():
         with open(args.out, 'a', encoding='utf-8') as file:
             file.write(json.dumps(found, ensure_ascii=False) + '\n')
         print(name, seed, flush=True)
+    tell_missing(missing)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The lowest versions that settings.ini promises, as constraints for pip.
+"""The lowest versions that settings.ini promises for the library, not for its extras, as constraints for pip.
 
     python tools/lowest.py > constraints.txt
     pip install -c constraints.txt -e .

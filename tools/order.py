@@ -41,7 +41,7 @@ def missing(root=ROOT):
     return said + [f'nbs/PAGES.md has two rows for {p}' for p in sorted({p for p in listed if listed.count(p) > 1})]
 
 
-LAST = re.compile(r' ((?:Skip it|You can skip it)\b(?:\[[^]]*\]\([^)]*\)|[^.])*\.)$')
+LAST = re.compile(r' ((?:Skip it|You can skip it)\b(?:\[[^]]*\]\([^)]*\)|[^.]|\.(?=\w))*\.)$')
 
 def told_skip(description):
     "(the description without a last sentence on skipping, that sentence)"

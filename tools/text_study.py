@@ -261,6 +261,8 @@ def main() -> None:
     parser.add_argument('--data', type=Path)
     parser.add_argument('--seeds', type=int, help='fewer than declared')
     args = parser.parse_args()
+    if args.data is None and args.study not in ('tuning', 'tuned'):
+        parser.error(f'{args.study} needs --data FOLDER')
     torch.set_num_threads(1)
     lines = Lines(args.out)
     cut = lambda seeds: seeds[: args.seeds] if args.seeds else seeds

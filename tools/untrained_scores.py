@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from unremix.arguments import require
 from unremix.grid import read_grid, runs_of
 from unremix.rows import untrained_scores
 
@@ -13,14 +14,17 @@ SCORES = 'linear', 'knn10', 'knn200'
 
 
 def main(grid, cell, out):
+    runs = runs_of(read_grid(grid))
+    cells = list(dict.fromkeys(name for name, _ in runs))
+    require(cell in cells, 'the cell', f'one of {cells}', cell)
+    lines = []
+    for cfg in (cfg for name, cfg in runs if name == cell):
+        scores = untrained_scores(cfg)['scores']
+        line = {'cell': 'untrained', 'seed': cfg.run.seed, **{k: scores[k] for k in SCORES}}
+        lines.append(json.dumps(line) + '\n')
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w') as file:
-        for name, cfg in runs_of(read_grid(grid)):
-            if name == cell:
-                scores = untrained_scores(cfg)['scores']
-                line = {'cell': 'untrained', 'seed': cfg.run.seed, **{k: scores[k] for k in SCORES}}
-                file.write(json.dumps(line) + '\n')
+    path.write_text(''.join(lines))
 
 
 if __name__ == '__main__':

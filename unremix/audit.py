@@ -7,7 +7,6 @@ __all__ = ['SMALL', 'SHOWN', 'ON_PAGE', 'ABOUT', 'folder_of_images', 'reader', '
            'image_grid', 'audit_page', 'audit', 'AuditCommand', 'run_audit']
 
 # %% ../nbs/library/108_audit.ipynb #5f50c507
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ SMALL, SHOWN = 32, 64  # pixels: to tell copies, and to look at
 
 def folder_of_images(
     names: list[str],  # of the images; none: they have no names
-    stored: str | None,  # folder that a file of embeddings tells
+    stored: str | None,  # the source, or the folder that a file of embeddings tells
     given: str | Path | None,  # folder that somebody named
 ) -> tuple[Path | None, int]:  # None: no pictures; how many images it lacks
     "Where the images are; `ValueError` for a given folder that has none of them."
@@ -127,8 +126,8 @@ def pair_grid(page: Page, audited: Audited, lists: Lists, kind: str, look: Any) 
 def image_grid(
     page: Page, audited: Audited, score: Tensor, name: str, words: Any, look: Any
 ) -> Grid:
-    "The images with the highest scores."
-    places = best(score, ON_PAGE).tolist()
+    "The images with the highest scores, of those above 0."
+    places = [i for i in best(score, ON_PAGE).tolist() if score[i] > 0]
     numbers = pictures_of(page, audited, places, look)
     cards = []
     for place in places:
@@ -163,7 +162,7 @@ def audit_page(
     page.sections.append(Section('Strangers', paragraph(about), strange))
     if lists.classes:
         advice = lambda i: f'{said(i)} → {lists.classes[int(lists.suggestion[i])]}'
-        doubt = lists.doubt.nan_to_num(-math.inf).clamp_min(0)
+        doubt = lists.doubt.nan_to_num()
         grid = image_grid(page, audited, doubt, 'doubt', advice, look)
         about = 'Labels that the neighbours vote against, and what they vote for.'
         page.sections.append(Section('Doubtful labels', paragraph(about), grid))
@@ -175,7 +174,7 @@ def audit(
     out: str | Path,  # folder
     *,
     model: str | None = None,  # for a folder: what embeds it
-    # where the images of embeddings are; None: as stored
+    # where the images are; None: in the folder, or as a file of embeddings tells
     images: str | Path | None = None,
     pairs: int = 1000,  # listed of each kind, ≥ 1; copies are all listed
     neighbours: int = 50,  # of each image that are looked at, ≥ 1
@@ -191,7 +190,10 @@ def audit(
     """
     source, out = Path(source), Path(out)
     is_folder = source.is_dir()
+    allowed = 'a folder of images, or a file of embeddings'
+    require(source.exists(), 'source', allowed, str(source))
     allowed = 'a run folder, pretrained or a model of timm, for a folder of images'
+    allowed = allowed if is_folder else 'None for a file of embeddings'
     require((model is not None) == is_folder, 'model', allowed, model)
     numbers = {'pairs': pairs, 'neighbours': neighbours, 'largest': largest}
     for name, value in numbers.items():
@@ -204,7 +206,7 @@ def audit(
         found = load_embeddings(out / 'embeddings.npz' if is_folder else source)
         audited = Audited.of(found)
         names = audited.names if 'names' in found else []
-        stored = (found['about'] or {}).get('folder')
+        stored = str(source) if is_folder else (found['about'] or {}).get('folder')
         folder, missing = folder_of_images(names, stored, images)
         at = lambda size: reader(folder, names, size) if folder else None
         audited = replace(audited, read=at(SMALL))

@@ -28,6 +28,8 @@ from .suspects import OPINIONS, Neighbours, Pairs, nearest_others, pairs_of
 # %% ../nbs/library/107_audit_lists.ipynb #3e0e6dcf
 def text_of(value: Any, unknown: str = '') -> str:
     "A value as text; None, nan and numbers below 0 say that it is not known."
+    if isinstance(value, bytes):
+        return value.decode(errors='surrogateescape')  # no UTF-8: refused as a text
     is_number = isinstance(value, (int, float))
     return unknown if value is None or is_number and not value >= 0 else str(value)
 
@@ -86,7 +88,7 @@ class Lists:
     pairs: dict[str, tuple[Pairs, dict[str, Tensor]]]  # kind: pairs, columns of numbers
     strangeness: Tensor  # (n)
     doubt: Tensor  # (n) nan where there is no label
-    suggestion: Tensor  # (n) class
+    suggestion: Tensor  # (n) class; −1 where no neighbour has a label
     classes: list[str]
     ids: Tensor  # (n) first image of the own group
 

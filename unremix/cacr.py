@@ -8,6 +8,7 @@ __all__ = ['Decoupled', 'expected', 'CACR']
 # %% ../nbs/library/19_cacr.ipynb #99454cf5
 import math
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class Decoupled:
 
     >>> ContrastiveLoss(loss=Decoupled(), temperature=.1)(z1, z2)
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
         return decoupled(c, log_w)
@@ -79,6 +82,8 @@ class CACR:
     repulsion: float = 1.0  # ≥ 0: factor β of the negatives' term
     class_prior: float = 0.0  # in [0, 1): τ⁺ of debiasing
     legacy_sign: bool = False  # True: debiasing pushes the positive, as released
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_switches(legacy_sign=self.legacy_sign)

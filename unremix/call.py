@@ -62,11 +62,10 @@ def extras_of(
     parts: Sequence[object], pairs: Rule | None, labelled: bool
 ) -> tuple[str, ...] | None:
     "The extras that a call reads; None if a part does not say."
-    asked = reads_of(parts)
+    asked = reads_of([*parts, views if pairs is None else pairs])
     if asked is None:
         return None
-    of_labels = ('true_label',) if labelled else ()
-    return (*asked, *getattr(pairs, 'reads', ()), *of_labels)
+    return (*asked, 'true_label') if labelled else asked
 
 # %% ../nbs/library/36_call.ipynb #1ab47fd6
 def check_parts(weights: Any, pairs: Any, synthesis: Any, loss: Any) -> None:
@@ -101,8 +100,8 @@ def check_hidden_read(
     negatives: Tensor | None,
     queue: KeyQueue | None,
 ) -> None:
-    "Refuse `hidden` that a part reads and that other candidates could have, but lack."
-    read = set(asked or ())
+    "Refuse `hidden` that a part may read and other candidates could have, but lack."
+    read = {'hidden'} if asked is None else set(asked)
     if hidden is None or not read & {'hidden', 'square'}:
         return
     what = 'left out with negatives, whose hidden inputs nobody knows'
@@ -127,9 +126,10 @@ def check_sense(
     queue: KeyQueue | None,
 ) -> None:
     "Refuse arguments of a call that contradict each other."
-    tau_plus = getattr(loss, 'tau_plus', 0)
-    what = '0 with labels: labels already remove what tau_plus corrects for'
-    require(labels is None or not tau_plus, 'tau_plus', what, tau_plus)
+    for name in ('tau_plus', 'class_prior'):
+        prior = getattr(loss, name, 0)
+        what = f'0 with labels: labels already remove what {name} corrects for'
+        require(labels is None or not prior, name, what, prior)
     some = negatives is not None or queue is not None or not is_outside(pairs)
     what = 'given, or a queue, where no view of the batch is a negative'
     require(some, 'negatives', what, None)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['EXTRAS', 'NEEDED', 'USUAL_LR', 'MAY_DIVERGE', 'OF_16_BITS', 'before', 'extras_of', 'save_checkpoint',
-           'load_checkpoint', 'belongs', 'newest_good', 'random_of', 'kinds', 'restore', 'likely_knob', 'diverged',
-           'check_finite', 'check_state']
+           'load_checkpoint', 'useless', 'belongs', 'newest_good', 'random_of', 'kinds', 'restore', 'likely_knob',
+           'diverged', 'check_finite', 'check_state']
 
 # %% ../nbs/library/68_checkpoint.ipynb #63fee6d2
+import errno
 import math
 import warnings
 from pathlib import Path
@@ -84,28 +85,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise
+    except (OSError, MemoryError) as e:  # which says nothing against the file
+        if getattr(e, 'errno', None) == errno.EINVAL:  # but this: it leads to nowhere
+            raise useless(path, 'cannot be read (damaged)') from None
+        why = getattr(e, 'strerror', None) or type(e).__name__
+        unread = f'checkpoint {str(path)!r} cannot be read ({why})'
+        raise OSError(f'{unread}: the same command goes on once it can') from None
     except Exception as e:
-        raise ValueError(
-            f'checkpoint {str(path)!r} cannot be read ({type(e).__name__}): '
-            'delete it to start the run again'
-        ) from None
+        raise useless(path, f'cannot be read ({type(e).__name__})') from None
     missing = NEEDED - set(state if isinstance(state, dict) else ())
+    lacks = f'checkpoint {str(path)!r} lacks {", ".join(sorted(missing))}'
     if missing:
-        raise ValueError(
-            f'checkpoint {str(path)!r} lacks {", ".join(sorted(missing))}: '
-            'it was not written by unremix'
-        )
+        raise ValueError(f'{lacks}: it was not written by unremix')
     return state
+
+
+def useless(path: Path, why: str) -> ValueError:
+    "The error of a checkpoint from which its run cannot go on."
+    is_scored = path.with_name('result.json').exists()  # then the folder is finished
+    told = f'delete it{" and result.json" * is_scored} to start the run again'
+    return ValueError(f'checkpoint {str(path)!r} {why}: {told}')
 
 
 def belongs(state: dict[str, Any], path: Path, cfg: Settings) -> dict[str, Any]:
     "The checkpoint, if it is of a run with this configuration."
     differ = disagreement(state['config'], cfg)
     if differ:
-        raise ValueError(
-            f'checkpoint {str(path)!r} is of a run with other settings '
-            f'({", ".join(differ)}): delete it to start the run again'
-        )
+        raise useless(path, f'is of a run with other settings ({", ".join(differ)})')
+    if 'random' not in state:  # one that was made smaller can still be read
+        raise useless(path, 'lacks random')
     return state
 
 
@@ -117,7 +125,7 @@ def newest_good(path: Path, cfg: Settings) -> dict[str, Any] | None:
     found = [p for p in (path, before(path)) if p.exists()]
     for i, p in enumerate(found):
         try:
-            return belongs(load_checkpoint(p), p, cfg)
+            return belongs(load_checkpoint(p), p, cfg) | {'path': p}
         except ValueError as e:
             if i + 1 == len(found):
                 raise
@@ -167,10 +175,7 @@ def restore(
     try:
         run.model.load_state_dict(state['model'])
     except RuntimeError:
-        raise ValueError(
-            f'checkpoint {str(path)!r} holds another model: '
-            'delete it to start the run again'
-        ) from None
+        raise useless(state['path'], 'holds another model') from None
     run.optimizer.load_state_dict(state['optimizer'])
     if state['precision']:
         run.fabric.strategy.precision.load_state_dict(state['precision'])

@@ -17,6 +17,7 @@ from torch import Tensor
 from .arguments import check_ids, is_float_matrix, require, shape_of
 from .embeddings import Embeddings, embed, from_views, stack
 from .queue import KeyQueue
+from .rules import reads_by
 
 # %% ../nbs/library/35_companions.ipynb #9350cf5b
 def check_views(z: tuple[Tensor, ...]) -> None:
@@ -122,7 +123,7 @@ def reads_of(parts: Iterable[object]) -> tuple[str, ...] | None:
     "The extras that parts of a method read; None if one of them does not say."
     names: list[str] = []
     for part in parts:
-        reads = getattr(part, 'reads', None)
+        reads = reads_by(part)
         if reads is None:
             return None
         names += reads

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOW', 'OF_A_ROW', 'LEAST', 'CompareConfig', 'own_names', 'is_of_rows', 'knobs_of', 'check_knobs', 'check_compare',
-           'check_rows', 'cell_config', 'shared_schedule', 'row_config', 'rehearse_rows']
+           'check_rows', 'cell_config', 'row_config', 'rehearse_rows']
 
 # %% ../nbs/library/73_compare_config.ipynb #cb5f529b
 import dataclasses
@@ -15,8 +15,8 @@ from typing import Any
 
 from .arguments import require
 from .config import TrainConfig
-from .config_fields import applies, flat, not_usual
-from .config_groups import END, HOME, LossConfig, RENAMED, ScheduleConfig
+from .config_fields import applies, as_read, fitting, flat, not_usual
+from .config_groups import END, HOME, RENAMED
 from .data import is_count
 from .registry import Strategy, find, from_text, known, perhaps, with_all
 from .several_runs import rehearse
@@ -141,10 +141,7 @@ def is_of_rows(field: str) -> bool:
 
 def knobs_of(cfg: CompareConfig, strategy: Strategy) -> dict[str, Any]:
     "Those of all rows that a strategy has."
-    found = {k: v for k, v in cfg.knobs.items() if applies(k, strategy)}
-    if any(k.endswith(END) for k in found):
-        found['anneal_steps'] = cfg.knobs.get('anneal_steps')
-    return found
+    return {k: v for k, v in cfg.knobs.items() if applies(k, strategy)}
 
 
 def check_knobs(cfg: CompareConfig) -> None:
@@ -157,9 +154,9 @@ def check_knobs(cfg: CompareConfig) -> None:
     for knob, value in asked.items():
         has_it = any(applies(knob, find(row)) for row in rows)
         require(has_it, knob, f'None with {have} {knob.removesuffix(END)}', value)
-    fits = jumps is None or any(k.endswith(END) for k in cfg.knobs)
+    moves = any(row_config(cfg, row).schedule.ends for row in cfg.strategies)
     allowed = 'None without a knob that moves, such as beta_end'
-    require(fits, 'anneal_steps', allowed, jumps)
+    require(jumps is None or moves, 'anneal_steps', allowed, jumps)
 
 # %% ../nbs/library/73_compare_config.ipynb #9f009f7d
 LEAST = {'seeds': 1, 'timed_steps': 0}  # field: the least number
@@ -213,21 +210,22 @@ def cell_config(cfg: CompareConfig, row: str, seed: int) -> TrainConfig:
         may_differ = key in OF_A_ROW or key.endswith(END)
         if key in HOME and not may_differ:
             raise ValueError(f'{key} is shared by all rows, and cannot be of one')
-    loss = cfg.train.loss
+    train, task = cfg.train, find_task(cfg.train.data.modality)
+    asked = not_usual(train.fields(), train.usual())
+    fields = {k: v for k, v in asked.items() if k in HOME}
     if not strategy.has_temperature:
-        usual = LossConfig().temperature
-        loss = dataclasses.replace(loss, temperature=usual)
-    schedule = shared_schedule(cfg.train.schedule, strategy)
-    shared = dataclasses.replace(
-        cfg.train, loss=loss, schedule=schedule, strategy=name, knobs=None
-    )
-    return shared.but(knobs_of(cfg, strategy) | own | {'seed': seed})
-
-
-def shared_schedule(schedule: ScheduleConfig, strategy: Strategy) -> ScheduleConfig:
-    "What a schedule of all rows moves in this one."
-    ends = {k: v for k, v in schedule.ends.items() if k in strategy.movable}
-    return ScheduleConfig(ends, schedule.anneal_steps if ends else None)
+        fields.pop('temperature', None)
+    ends = {knob + END: end for knob, end in train.schedule.ends.items()}
+    fields |= {k: v for k, v in ends.items() if applies(k, strategy)}
+    # a shared knob is for those rows whose own ones do not leave it unread
+    fields = as_read(name, fields | knobs_of(cfg, strategy) | own)
+    every = fitting(name, task.usual()) | fields | own
+    moves = any(k.endswith(END) and v is not None for k, v in every.items())
+    jumps = cfg.knobs.get('anneal_steps', train.schedule.anneal_steps)
+    if moves and jumps is not None:
+        fields['anneal_steps'] = jumps
+    fields |= {'modality': train.data.modality, 'strategy': name}
+    return TrainConfig.of(fields | own | {'seed': seed})
 
 
 def row_config(cfg: CompareConfig, name: str) -> TrainConfig:

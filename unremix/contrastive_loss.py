@@ -125,7 +125,7 @@ class ContrastiveLoss(nn.Module):
         check_views(z)
         ids = dict(labels=labels, sample_ids=sample_ids, true_labels=true_labels)
         check_companions(z, hidden, negatives, queue, ids)
-        parts = [x for x in (self.weights, self.synthesis) if x is not None]
+        parts = [x for x in (self.weights, self.synthesis, self.loss) if x is not None]
         asked = extras_of(parts, self.pairs, true_labels is not None)
         check_hidden_read(asked, hidden, negatives, queue)
         z = z if queue is None else (z1, z2.detach())
@@ -186,7 +186,8 @@ class ContrastiveLoss(nn.Module):
         """Loss of a batch; `ValueError` for arguments that do not fit each other.
 
         `hidden` counts where it is known of all candidates. Nobody knows that of
-        further negatives, so a part that reads `hidden` refuses both together. A queue
+        further negatives, so a part that reads `hidden` or does not say what it reads
+        refuses both together. A queue
         that `stores_hidden` knows its length, which is all that 'norm' needs.
         'influence' does without it.
         """

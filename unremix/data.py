@@ -178,7 +178,7 @@ def is_known_id(value: object) -> bool:
 def table_of_ids(path: str | Path) -> dict[str, str]:  # name: id
     """Columns `name` and `id` of a csv or parquet file, where the id is known.
 
-    Raises `ValueError` without these columns.
+    Raises `ValueError` without these columns, and for text that is no csv in UTF-8.
     """
     path = Path(path)
     allowed = 'a .csv or .parquet file with the columns name and id'
@@ -193,9 +193,12 @@ def table_of_ids(path: str | Path) -> dict[str, str]:  # name: id
             raise ValueError(need) from e
         rows = read_table(path).to_pylist()
     else:
-        # Excel begins UTF-8 with a mark
-        with open(path, newline='', encoding='utf-8-sig') as f:
-            rows = list(csv.DictReader(f))
+        try:  # Excel begins UTF-8 with a mark
+            with open(path, newline='', encoding='utf-8-sig') as f:
+                rows = list(csv.DictReader(f, strict=True))
+        except (UnicodeDecodeError, csv.Error) as e:
+            what = 'in UTF-8, with each quote of a name written twice'
+            raise ValueError(f'sample_ids must be {what}, got {path}: {e}') from None
     has_both = bool(rows) and {'name', 'id'} <= set(rows[0])
     require(has_both, 'sample_ids', allowed, str(path))
     return {row['name']: str(row['id']) for row in rows if is_known_id(row['id'])}

@@ -241,6 +241,8 @@ def load_decoded(
             about = asked.about() or asked.make()
     tell(f'{about["images"]} images are read at each step from {path}')
     tried = order[: about['tried']]
+    if len(tried) > wanted:  # some stand for damaged ones
+        stored = fingerprint_of_files(folder, tried, data_root)
     fine = torch.ones(len(tried), dtype=torch.bool)
     fine[about['damaged']] = False
     places = tried[fine]

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .arguments import is_whole, require
 from .embedding_files import ImageList, arrow, list_images, load_embeddings
-from .embedding_files import load_shard, save_embeddings, save_shard
+from .embedding_files import load_shard, save_embeddings, save_shard, take_up
 from .image_files import DatasetMissing
 from .image_parts import first_names, tell
 from .kept_encoder import Encoder, is_ours, load_encoder
@@ -198,12 +198,9 @@ def embed_folder(
     encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
     images = list_images(folder, labels)
     plan = {'images': images.digest(), 'model': encoder.digest(), 'shard': SHARD}
+    where = str(images.folder.resolve())
     if out.exists():
-        about: dict[str, Any] = load_embeddings(out)['about']
-        same = about.get('plan') == plan
-        allowed = 'a new file: this one holds another embedding'
-        require(same, 'out', allowed, str(out))
-        return about
+        return take_up(out, plan, where)
     beside = out.with_name(out.name + '.shards')
     out.parent.mkdir(parents=True, exist_ok=True)
     with hold(out.with_name(out.name + '.lock'), f'out={str(out)!r}'):
@@ -217,8 +214,8 @@ def embed_folder(
             tell(f'{len(damaged)} files cannot be read: {first_names(damaged)}')
         if not there:
             raise DatasetMissing(f'no image of {images.folder} can be read')
-        where = {'folder': str(images.folder.resolve()), 'encoder': encoder.name}
-        about = {**where, 'plan': plan, 'damaged': damaged}
+        about: dict[str, Any] = {'folder': where, 'encoder': encoder.name}
+        about |= {'plan': plan, 'damaged': damaged}
         save_embeddings(out, arrays, about)
         shutil.rmtree(beside)
     return about

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ImageList', 'parts_of', 'list_images', 'save_shard', 'load_shard', 'save_embeddings', 'arrow', 'load_embeddings',
-           'load_any']
+           'take_up', 'load_any']
 
 # %% ../nbs/library/102_embedding_files.ipynb #29e70352
 import hashlib
@@ -18,8 +18,9 @@ import numpy as np
 
 from .arguments import require
 from .image_files import DatasetMissing
-from .image_folder import Part, Walk, parts_beside, read_part
-from .image_parts import TRAIN, find_parts, odd_names, tell
+from .image_folder import UNLABELLED, Part, Walk, parts_beside, read_part
+from .image_parts import TRAIN, find_parts, odd_names, part_folders, tell
+from .image_parts import without_wrapper
 from .safe_files import write_atomic
 
 # %% ../nbs/library/102_embedding_files.ipynb #101d46dd
@@ -49,16 +50,23 @@ def parts_of(folder: Path) -> list[tuple[str, Part]]:
     """Name and images of each part; one part without a name where there are none.
 
     Folders beside the known parts are parts too. Where `train` holds no class and no
-    test part is beside it, but other folders are, it is a class as they are.
+    test part is beside it, but other folders are, it is a class as they are. So are
+    `test` and the like where no `train` is beside them, but other folders are.
     """
-    if not (folder / TRAIN).is_dir():
-        return [('', read_part(folder))]
-    train, tests = find_parts(folder)
+    of_train, of_tests = part_folders(folder)
+    if of_train:
+        train, tests = find_parts(folder)
+    else:
+        train = Part(folder)
+        tests = [without_wrapper(read_part(part), train) for part in of_tests]
     others = parts_beside(folder, [train, *tests])
     own = others.pop('.', None)  # images in no folder
-    if others and not tests and not train.labelled():
+    like_classes = [name for name in others if name.lower() not in UNLABELLED]
+    no_parts = not of_train and not of_tests
+    are_classes = like_classes and not train.labelled() and not (of_train and of_tests)
+    if no_parts or are_classes:
         return [('', read_part(folder))]
-    named = [(test.folder.name, test) for test in tests]
+    named = [(test.folder.name.lower(), test) for test in tests]
     beside = [('', own)] if own else []
     return [(TRAIN, train), *named, *beside, *others.items()]
 
@@ -153,6 +161,21 @@ def load_embeddings(path: str | Path) -> dict[str, Any]:
     return found
 
 
+def take_up(out: Path, plan: dict[str, Any], folder: str) -> dict[str, Any]:
+    """What a file says about itself, with the folder where its images are now.
+
+    `ValueError` where it was not made by this plan.
+    """
+    found = load_embeddings(out)
+    about: dict[str, Any] = found.pop('about')
+    allowed = 'a new file: this one holds another embedding'
+    require(about.get('plan') == plan, 'out', allowed, str(out))
+    if about['folder'] != folder:
+        about['folder'] = folder
+        save_embeddings(out, found, about)
+    return about
+
+
 def load_any(path: Path) -> dict[str, Any]:
     "What a file holds, by its ending."
     if path.suffix == '.npy':
@@ -162,9 +185,14 @@ def load_any(path: Path) -> dict[str, Any]:
             found = {name: f[name] for name in f.files}
         about = json.loads(str(found.get('about', '{}')))
         return {**found, 'h': found['h'], 'about': about}
-    pa, pq = arrow()
+    _, pq = arrow()
+    from pyarrow.compute import list_value_length
+
     table = pq.read_table(path)
     h = table['h'].combine_chunks()
+    n = list_value_length(h).to_pylist()
+    odd = [f'{n[i]} in row {i}' for i in range(len(n)) if not n[i] or n[i] != n[0]]
+    require(not odd, 'h', 'as many floats in every row', odd[:1])
     rows = np.asarray(h.flatten()).reshape(len(table), -1)
     names = [name for name in table.column_names if name != 'h']
     texts = {k: np.array(table[k].to_pylist()) for k in names}

@@ -90,7 +90,7 @@ def negative_quality(
     criterion: ContrastiveLoss,
     batch_size: int = 256,  # images that share a batch
     ids: Tensor | None = None,  # (n) that images share which show the same
-) -> dict[str, Any]:  # means over whole batches; None where there is no negative
+) -> dict[str, Any]:  # means over whole batches with negatives; None without any
     """How often the negatives that a strategy prefers are of the anchor's class.
 
     And how near they are. Images that share an id are no negatives.
@@ -106,8 +106,9 @@ def negative_quality(
             given = dict(hidden=(h1, h2), true_labels=classes, sample_ids=shown)
             _, statistics = criterion(a, b, **given, return_stats=True)
             found.append(statistics)
-    mean = lambda key: sum(s[key].item() for s in found) / len(found)
-    return {key: mean(key) for key in QUALITY}
+    known = lambda key: [s[key].item() for s in found if not s[key].isnan()]
+    mean = lambda values: sum(values) / len(values) if values else None
+    return {key: mean(known(key)) for key in QUALITY}
 
 # %% ../nbs/library/71_evaluate.ipynb #e4a32d9a
 VOTES = {'knn10': (10, None), 'knn200': (200, 0.1)}  # neighbours, temperature
@@ -217,7 +218,7 @@ def load_run(out: Path) -> Run:
     asked = 'the folder of a finished run, with a result.json'
     require(finished, 'run', asked, str(out))
     config = flat(read_json(out / 'config.json'))
-    if 'dataset' not in config:
+    if not {'dataset', 'strategy'} <= config.keys():  # a comparison has rows
         raise ValueError(
             f'run={str(out)!r} has a config.json that is not of a training run'
         )

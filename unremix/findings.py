@@ -92,7 +92,7 @@ def doubt(
     y: Tensor,  # (n) class; below 0 where unknown
     temperature: float = 0.1,
 ) -> tuple[Tensor, Tensor]:  # (n) in [0, 1], nan without votes or label; (n) class
-    "Share of the neighbours' votes against a label, and what they vote for."
+    "Share of the votes against a label, and what they are for; −1 without votes."
     fits = y.shape == near.place.shape[:1]
     require(fits, 'y', f'of shape ({len(near.place)})', tuple(y.shape))
     classes = int(y.max()) + 1
@@ -105,7 +105,8 @@ def doubt(
     total = votes.sum(1)
     own = votes.gather(1, y.clamp_min(0)[:, None])[:, 0]
     against = 1 - own / total  # 0/0 is nan
-    return torch.where(y >= 0, against, torch.nan), votes.argmax(1)
+    instead = torch.where(total > 0, votes.argmax(1), -1)
+    return torch.where(y >= 0, against, torch.nan), instead
 
 # %% ../nbs/library/105_findings.ipynb #f0915853
 def hard_but_different(overlap: Tensor) -> Tensor:  # (m) in [0, 1]

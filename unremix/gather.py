@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .contrast import ROW
 from .embeddings import IDS, Embeddings, Promise, places
 from .first_derivative import require_first
 from .tiles import is_transformed, slices
@@ -99,9 +100,14 @@ class Shared(Embeddings):
 
     def everybody(self, anchors: Embeddings) -> Embeddings:
         "The anchors of all processes, in the order of one process."
-        place = all_gather(places(anchors, self).contiguous()).flatten()
-        rows = self[place.sort().values]
-        return replace(rows, promise=Promise(rows.sample, rows.view, self.batch))
+        place = all_gather(places(anchors, self).contiguous()).flatten().sort()
+        rows = self[place.values]
+        extra = dict(rows.extra)
+        for name, x in anchors.extra.items():  # such as thresholds
+            if name not in extra and name != ROW:
+                extra[name] = all_gather(x.contiguous()).flatten(0, 1)[place.indices]
+        promise = Promise(rows.sample, rows.view, self.batch)
+        return replace(rows, extra=extra, promise=promise)
 
 
 def gathered(

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import is_whole, require
+from .composition import leaves_of
+
 # %% ../nbs/library/44_gradient_cache.ipynb #f14b613e
 RandomState = tuple[Tensor, Tensor | None]  # of the CPU, of a GPU
 
@@ -88,8 +91,9 @@ class MicroBatches:
         views: Tensor | Sequence[Features],  # (n …), or dictionaries of such
         size: int,  # views per micro-batch, 1 or more
     ) -> None:
+        require(is_whole(size, 1), 'size', 'a whole number ≥ 1', size)
         self.model = model
-        self.parts = split_views(views, size)
+        self.parts = split_views(views, int(size))
         self.device = device_of(self.parts[0])
         self.states: list[RandomState] = []  # before each part
         kind = self.device.type
@@ -111,15 +115,19 @@ class MicroBatches:
     def backward(
         self,
         loss: Tensor,  # of `self.z`
-        # called with a 0-d tensor for each micro-batch
+        # called with a 0-d tensor for each micro-batch, and for what the loss learns
         backward: Callable[[Tensor], object] = torch.Tensor.backward,
     ) -> None:
         """Gradients of the loss in the model's parameters, and in the loss's own.
 
-        They are added to what is there, so two losses of `z` may follow each other.
+        All of them come from `backward`, whose factor they share if it scales. They are
+        added to what is there, so two losses of `z` may follow each other.
         """
-        self.z.grad = None  # of another loss, which the parameters have got already
-        loss.backward()  # down to the embeddings, and to a temperature that learns
+        learned = [p for p in leaves_of(loss) if p is not self.z]  # a temperature
+        self.z.grad, *own = torch.autograd.grad(loss, [self.z, *learned])
+        products = [(p * g).sum() for p, g in zip(learned, own)]
+        if products:
+            backward(sum(products[1:], products[0]))
         assert self.z.grad is not None
         grads = self.z.grad.split(self.rows)
         after = random_state(self.device)

@@ -8,12 +8,10 @@ __all__ = ['TRIANGLES', 'IN_FILES', 'FILE', 'ARRAYS', 'GRAPH_SETS', 'ranges', 'G
 
 # %% ../nbs/library/96_graph_data.ipynb #e85fd28f
 import hashlib
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from .arguments import is_one_of, require
 from .image_files import DatasetMissing
+from .image_sets import whole
 
 # %% ../nbs/library/96_graph_data.ipynb #57dcbbce
 def ranges(start: Tensor, count: Tensor) -> Tensor:  # (n) each → (Σ count)
@@ -102,11 +101,11 @@ class Graphs:
 def pack(sizes: Any, edge_counts: Any, edges: Any, tags: Any) -> Graphs:
     """Graphs from arrays; arguments as `Graphs`.
 
-    Raises `ValueError` where lengths do not fit, and for an edge that is a loop, is
-    written down twice, is not in order or leads out of its graph.
+    Raises `ValueError` for numbers that are not whole, lengths that do not fit, and an
+    edge that is a loop, is there twice, is not in order or leads out of its graph.
     """
-    given = sizes, edge_counts, edges, tags
-    size, count, pairs, tag = (torch.as_tensor(x).long() for x in given)
+    given = {'sizes': sizes, 'edge_counts': edge_counts, 'edges': edges, 'tags': tags}
+    size, count, pairs, tag = (whole(name, x) for name, x in given.items())
     fits = size.ndim == 1 and count.shape == size.shape
     require(fits, 'edge_counts', 'one number per graph', tuple(count.shape))
     total = int(size.sum()), int(count.sum())
@@ -129,8 +128,7 @@ def from_networkx(several: list[Any], tags: Tensor | None = None) -> Graphs:
     edges = [sorted({(min(e), max(e)) for e in g.edges()}) for g in several]
     sizes, counts = list(map(len, several)), list(map(len, edges))
     flat = torch.tensor([e for of_graph in edges for e in of_graph]).reshape(-1, 2)
-    given = torch.zeros(sum(sizes)) if tags is None else tags
-    graphs = pack(sizes, counts, flat, given)
+    graphs = pack(sizes, counts, flat, [0] * sum(sizes) if tags is None else tags)
     return graphs.with_tags(graphs.degree) if tags is None else graphs
 
 
@@ -168,11 +166,13 @@ class GraphSet:
 def graph_set(graphs: Graphs, y: Tensor, classes: tuple[str, ...], name: str) -> Any:
     "With the number of kinds and the fingerprint; `ValueError` unless `y` fits."
     require(y.shape == (len(graphs),), 'y', 'one class per graph', tuple(y.shape))
-    whole = hashlib.sha256(str([tuple(x.shape) for x in graphs.parts]).encode())
+    labels = whole('y', y)
+    require(bool((labels < len(classes)).all()), 'classes', 'names of all y', classes)
+    digest = hashlib.sha256(str([tuple(x.shape) for x in graphs.parts]).encode())
     for part in (*graphs.parts, y):
-        whole.update(part.contiguous().numpy().data)
+        digest.update(part.contiguous().numpy().data)
     kinds = int(graphs.tag.max()) + 1
-    return GraphSet(graphs, y, classes, name, kinds, whole.hexdigest()[:16])
+    return GraphSet(graphs, labels, classes, name, kinds, digest.hexdigest()[:16])
 
 # %% ../nbs/library/96_graph_data.ipynb #7bc5e7f9
 TRIANGLES = (0, 1, 3, 5, 8)  # fewest triangles of each class
@@ -207,12 +207,12 @@ def from_file(name: str, path: Path) -> GraphSet:
     names = [f'{called}_{part}' for part in ARRAYS]
     try:
         with np.load(path) as data:  # arrays only: it would refuse a pickle
-            found = {x: data[x].astype(np.int64) for x in names if x in data}
-    except (OSError, EOFError, ValueError, TypeError, BadZipFile, zlib.error) as e:
+            found = {x: data[x] + np.int64(0) for x in names if x in data}
+    except Exception as e:  # of a damaged file: many kinds
         raise ValueError(f'data_root must hold a whole {FILE}, got {path}') from e
     if missing := [x for x in names if x not in found]:
         raise DatasetMissing(f'data_root has a {FILE} without {missing[0]}')
-    labels, *parts = (torch.from_numpy(found[x]) for x in names)
+    labels, *parts = (whole(x, found[x]) for x in names)
     return named_set(pack(*parts), labels, name, tagged)
 
 

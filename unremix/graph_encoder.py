@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .arguments import is_whole, require
 from .contrast import Contrast
-from .graph_data import IN_FILES, GraphSet, Graphs, named_set, pack
+from .graph_data import FILE, IN_FILES, GraphSet, Graphs, named_set, pack
 from .image_files import DatasetMissing
 from .jensen_shannon import local_global
 
@@ -172,5 +172,13 @@ def load_tu(name: str, data_root: Path) -> GraphSet:
         need = "needs torch_geometric: pip install 'unremix[graph]'"
         raise DatasetMissing(f'dataset={name!r} {need}') from e
     _, called, tagged = IN_FILES[name]
-    graphs, labels = from_pyg(TUDataset(str(data_root), called))
+    try:
+        found = TUDataset(str(data_root), called)
+    except Exception as e:  # of the network, of the archive: many kinds
+        raise DatasetMissing(
+            f'{name} is not in {data_root} and could not be downloaded '
+            f'({type(e).__name__}): put its files or a {FILE} there, '
+            'or use the atlas, which needs no file'
+        ) from None
+    graphs, labels = from_pyg(found)
     return named_set(graphs, labels, name, tagged)

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['Fields', 'Line', 'Cell', 'SAME_ANYWHERE', 'IMAGES', 'NAMED', 'OF_RESULT', 'Grid', 'read_grid', 'check_shape',
-           'runs_of', 'runs_of_cell', 'differing', 'run_key', 'known_keys', 'images_of', 'is_of', 'line_of', 'lines_of',
-           'remaining', 'is_line', 'check_file']
+           'runs_of', 'runs_of_cell', 'differing', 'run_key', 'former_keys', 'key_of', 'spelt', 'images_of', 'is_of',
+           'line_of', 'lines_of', 'remaining', 'is_line', 'check_file']
 
 # %% ../nbs/library/80_grid.ipynb #f55f6627
 import dataclasses
 import hashlib
 import json
 import tomllib
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from .arguments import require
 from .config import TrainConfig
-from .config_groups import PRECISIONS, RENAMED
+from .config_groups import END, GROUPS, PRECISIONS, RENAMED
 from .data import is_count
+from .run_folder import NOT_OF_THE_RUN
 
 # %% ../nbs/library/80_grid.ipynb #ddaf58cc
 Fields = dict[str, Any]  # of a training run
@@ -30,7 +32,7 @@ Line = dict[str, Any]  # what the results keep of a run
 class Grid:
     "A declared experiment."
 
-    experiment: str  # its name, in every line
+    experiment: str  # its name, in every line that it adds
     # name: fields of `TrainConfig`; `seeds` overrides the number of runs
     cells: dict[str, Fields]
     # fields that all runs share
@@ -61,22 +63,18 @@ def read_grid(path: str | Path) -> Grid:
 
 def check_shape(grid: Grid) -> None:
     "Raise `ValueError` for a part of the grid that is of another kind than it should."
-    is_text = isinstance(grid.experiment, str)
-    require(is_text, 'experiment', 'a text', grid.experiment)
+    require(isinstance(grid.experiment, str), 'experiment', 'a text', grid.experiment)
     for name in ('cells', 'base', 'vary'):
         part = getattr(grid, name)
         require(isinstance(part, dict), name, 'a table', part)
     for name, fields in grid.cells.items():
-        is_table = isinstance(fields, dict)
-        require(is_table, f'cell {name!r}', 'a table of fields', fields)
+        require(isinstance(fields, dict), f'cell {name!r}', 'a table of fields', fields)
     for name, values in grid.vary.items():
-        is_list = isinstance(values, list)
-        require(is_list, f'vary {name!r}', 'a list of values', values)
+        require(isinstance(values, list), f'vary {name!r}', 'a list of values', values)
+        require(len(values) > 0, f'vary {name!r}', 'one value or more', values)
     require(is_count(grid.seeds, 1), 'seeds', 'a whole number ≥ 1', grid.seeds)
     require(is_count(grid.seed, 0), 'seed', 'a whole number ≥ 0', grid.seed)
     require(len(grid.cells) > 0, 'cells', 'a table of one cell or more', grid.cells)
-    for name, values in grid.vary.items():
-        require(len(values) > 0, f'vary {name!r}', 'one value or more', values)
 
 # %% ../nbs/library/80_grid.ipynb #ac72a58f
 Cell = tuple[str, TrainConfig]  # name of the cell, configuration
@@ -140,25 +138,35 @@ def run_key(cfg: TrainConfig) -> str:
 
     Fields at their defaults do not count, so that a later release may add some.
     """
-    irrelevant = ['log_every', 'decode_to']
+    return key_of(cfg, spelt(cfg, float, float), NOT_OF_THE_RUN)
+
+
+def former_keys(cfg: TrainConfig) -> set[str]:
+    "What the key was when `save_every` and `accelerator` counted, and 2 was not 2.0."
+    whole = lambda text: int(float(text)) if text.endswith('.0') else float(text)
+    spellings = differing(cfg), spelt(cfg, int, whole)
+    return {key_of(cfg, fields, ('log_every', 'decode_to')) for fields in spellings}
+
+
+def key_of(cfg: TrainConfig, fields: Fields, irrelevant: tuple[str, ...]) -> str:
+    "A hash of fields; `data_root` counts where only it says which data are meant."
     known = SAME_ANYWHERE.get(cfg.data.modality, '')
+    left_out = {*irrelevant} - {'data_root'}
     if cfg.data.dataset in known.split():
-        irrelevant.append('data_root')  # where the same images lie changes nothing
-    fields = {k: v for k, v in differing(cfg).items() if k not in irrelevant}
-    text = json.dumps(fields, sort_keys=True)
+        left_out.add('data_root')  # where the same images lie changes nothing
+    counted = {k: v for k, v in fields.items() if k not in left_out}
+    text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def known_keys(cfg: TrainConfig) -> set[str]:
-    """Its key, and those that release 0.1.0 gave it.
-
-    That release knew 'auto' only by what it became.
-    """
-    keys = {run_key(cfg)}
-    if cfg.run.precision == 'auto':
-        became = [p for p in PRECISIONS if p != 'auto']
-        keys |= {run_key(cfg.but({'precision': p})) for p in became}
-    return keys
+def spelt(cfg: TrainConfig, whole: Any, real: Any) -> Fields:
+    "`differing`, with two ways to read the numbers of fields that take any number."
+    parts = [cfg.knobs, *(getattr(cfg, group) for group in GROUPS)]
+    kinds = {f.name: str(f.type) for part in parts for f in dataclasses.fields(part)}
+    is_any = lambda name: name.endswith(END) or 'float' in kinds.get(name, '')
+    read = partial(json.loads, parse_int=whole, parse_float=real)
+    asked = differing(cfg)
+    return {k: read(json.dumps(v)) if is_any(k) else v for k, v in asked.items()}
 
 
 # the fields that say which images a run sees
@@ -171,15 +179,18 @@ def images_of(cfg: TrainConfig) -> tuple[Any, ...]:
 
 
 def is_of(line: Line, cfg: TrainConfig) -> bool:
-    "Whether a line is of this run."
-    if line['key'] == run_key(cfg):
+    "Whether a line is of this run, also by a key that it had in an earlier release."
+    if line['key'] in {run_key(cfg), *former_keys(cfg)}:
         return True
-    of_release_0_1_0 = 'precision' not in line
-    return of_release_0_1_0 and line['key'] in known_keys(cfg)
+    if 'precision' in line or cfg.run.precision != 'auto':
+        return False
+    # release 0.1.0 knew 'auto' only by what it became
+    became = [p for p in PRECISIONS if p != 'auto']
+    return any(is_of(line, cfg.but({'precision': p})) for p in became)
 
 # %% ../nbs/library/80_grid.ipynb #883e88d9
 # fields that a line names beside the knobs, or that change no result
-NAMED = 'dataset', 'strategy', 'seed', 'epochs', 'log_every', 'data_root'
+NAMED = 'dataset', 'strategy', 'seed', 'epochs', *NOT_OF_THE_RUN
 # what a line takes from a result, in this order
 OF_RESULT = (
     *('failed', 'again', 'unscored', 'seconds', 'peak_memory_mb', 'device'),
@@ -188,10 +199,7 @@ OF_RESULT = (
 
 
 def line_of(experiment: str, cell: str, cfg: TrainConfig, result: Line) -> Line:
-    """What the results keep of a run.
-
-    Who it was, how it scored, which negatives it preferred, how it was made.
-    """
+    "What the results keep of a run: who it was, how it scored, how it was made."
     line = {
         'experiment': experiment,
         'cell': cell,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from .contrastive_loss import ContrastiveLoss
-from .controls import LabelledLoss
 from .evaluate import embed, test_samples
 from .html_page import Card, Grid, Page, Section, paragraph
 from .run_parts import Run
@@ -36,9 +35,8 @@ def weights_and_cosines(run: Run, images: Any) -> tuple[Tensor, Tensor]:  # (n n
     model.head.eval()
     (z1, hidden1), (z2, hidden2) = (model.head(x) for x in h)
     # as in training; a loss that asks for ids knows none of test images
-    labels = images.y if isinstance(criterion, LabelledLoss) else None
     ids = None if getattr(criterion, 'asks_ids', False) else ids_of(images)
-    known = {'hidden': (hidden1, hidden2), 'labels': labels, 'sample_ids': ids}
+    known = {'hidden': (hidden1, hidden2), 'true_labels': images.y, 'sample_ids': ids}
     c = criterion.contrast(z1, z2, **known)
     weight = criterion.log_weights(c).exp().nan_to_num()
     width, n = weight.shape[1], len(images.x)

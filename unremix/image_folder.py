@@ -41,11 +41,7 @@ NO_UTF8 = 'not named in UTF-8'  # why such a file is left out
 
 def is_utf8(text: str) -> bool:
     "Whether every file can hold this text; names of other encodings have surrogates."
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text == text.encode(errors='ignore').decode()
 
 # %% ../nbs/library/51_image_folder.ipynb #7a10c020
 class Walk:
@@ -165,11 +161,14 @@ def annotations(folder: Path) -> Path:
 
 
 def listed_labels(folder: Path) -> dict[str, str]:  # file name: class
-    "Labels from a list beside the images, as Tiny ImageNet has it."
+    "Labels from a list beside the images, as Tiny ImageNet has it, in UTF-8."
     path = annotations(folder)
     if not path.is_file() or path.is_symlink():
         return {}
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
+    try:
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f'labels must be in UTF-8, got {str(path)!r}') from None
     rows = [line.split('\t') for line in lines if '\t' in line]
     return {row[0]: row[1] for row in rows}
 

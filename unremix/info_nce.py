@@ -9,6 +9,7 @@ __all__ = ['LINEAR_FROM', 'log_sum', 'mean_over', 'two_sums', 'debias', 'InfoNCE
 # %% ../nbs/library/13_info_nce.ipynb #e698415d
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor
 from .arguments import as_number, is_number, require, shape_of
 from .contrast import Contrast
 from .row_sums import row_sums
+from .rules import reading
 from .table_sums import Sums
 from .tiles import count
 
@@ -83,6 +85,8 @@ class InfoNCE:
     """
 
     tau_plus: float = 0.0  # probability that a negative is of the anchor's class
+
+    reads: ClassVar[tuple[str, ...]] = ()  # none of the embeddings' extras
 
     def __post_init__(self) -> None:
         allowed = is_number(self.tau_plus) and 0 <= self.tau_plus < 1
@@ -160,6 +164,7 @@ def debiased_negatives(
     return torch.where(nothing, -math.inf, rest), at_floor & ~nothing
 
 # %% ../nbs/library/13_info_nce.ipynb #821fa8c4
+@reading()
 def decoupled(c: Contrast, log_w: Tensor) -> Tensor:  # (a)
     """log Σ w e^s over the negatives − mean logit of the positives (Yeh et al. 2021).
 

@@ -41,6 +41,8 @@ class JensenShannon:
     class_prior: float = 0.0  # in [0, 1): τ⁺ of debiasing
     legacy_prior: bool = False  # True: debiasing punishes the positive, as released
 
+    reads: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         check_switches(legacy_prior=self.legacy_prior)
         allowed = is_number(self.class_prior) and 0 <= self.class_prior < 1
@@ -195,7 +197,8 @@ class JSD(JensenShannon):
     An instance is the loss. `jsd_parts(JSD())` are the weights and the loss. Gradient
     flows through both. Sources: as `JensenShannon` and `RescaledHCL`.
 
-    Raises `ValueError` for numbers out of range.
+    Raises `ValueError` for numbers out of range, and as a loss for a `beta` that is for
+    the weights.
 
     >>> ContrastiveLoss(**jsd_parts(JSD(beta=1.0, class_prior=0.1)))(z1, z2)
     """
@@ -203,6 +206,13 @@ class JSD(JensenShannon):
     beta: float = 0.0  # ≥ 0: hardness; 0 is uniform
     legacy_sign: bool = False  # True: the lower the score, the heavier, as released
 
+    reads: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         super().__post_init__()
         with_fields(self, beta=RescaledHCL(self.beta, self.legacy_sign).beta)
+
+    def __call__(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
+        what = '0 in a loss by itself, since jsd_parts(…) has the weights'
+        require(not self.beta, 'beta', what, self.beta)
+        return super().__call__(c, log_w)

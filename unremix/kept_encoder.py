@@ -18,6 +18,7 @@ from .arguments import require
 from .augmentation import Augment
 from .checkpoint import load_checkpoint
 from .config import TrainConfig
+from .config_fields import flat
 from .data import with_size
 from .encoders import make_encoder
 from .image_files import read_square
@@ -124,17 +125,16 @@ def of_run(run: Path) -> Encoder:
     path = run / 'checkpoint.pt'
     require(path.is_file(), 'run', 'a run folder with a checkpoint.pt', str(run))
     state = load_checkpoint(path)
-    cfg = TrainConfig.from_json(state['config'])
-    kind = cfg.data.modality
+    told = TrainConfig().fields() | flat(state['config'])
+    kind, name = told['modality'], told['encoder']
     require(kind == 'image', 'run', 'one on images', f'one on modality {kind!r}')
     facts = run / 'data.json'
     known = read_json(facts) if facts.exists() else {}
     preparation = known.get('preparation')
     if preparation is None:
-        images: Any = split_images(cfg)[0]
+        images: Any = split_images(TrainConfig.from_json(state['config']))[0]
         augment = Augment.for_images(images)
         preparation = augment.preparation()
-    name = cfg.model.encoder
     net = make_encoder(name, preparation['channels'], preparation['size'])
     mine = 'encoder.'
     of_model = state['model'].items()

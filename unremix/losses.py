@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from .arguments import check_switches
+from .arguments import check_switches, require
 from .contrastive_loss import ContrastiveLoss
 from .hard_negatives import HCL, uniform
 from .info_nce import InfoNCE
@@ -22,8 +22,9 @@ from .unremix import UnReMix
 class Knob:
     "An attribute of a loss that is a field of one of its parts."
 
-    def __init__(self, part: str, name: str) -> None:
-        self.part, self.name = part, name
+    def __init__(self, part: str, name: str, goes_with: str | None = None) -> None:
+        # the other is None where this one is, so that neither can be set alone
+        self.part, self.name, self.goes_with = part, name, goes_with
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.called = name  # by those who use the loss
@@ -34,7 +35,16 @@ class Knob:
     def __set__(self, loss: Any, value: Any) -> None:
         if isinstance(self.__get__(loss, type(loss)), bool):
             check_switches(**{self.called: value})
-        changed = replace(getattr(loss, self.part), **{self.name: value})
+        changes, other = {self.name: value}, self.goes_with
+        if other is not None and value is None:
+            changes[other] = None
+        elif other is not None:
+            part = f'loss.{self.part}'
+            both = f'{self.name}=…, {other}=…'
+            what = f'set with {other}: {part} = replace({part}, {both})'
+            known = getattr(getattr(loss, self.part), other) is not None
+            require(known, self.called, what, value)
+        changed = replace(getattr(loss, self.part), **changes)
         setattr(loss, self.part, changed)
 
 
@@ -158,7 +168,7 @@ class UnReMixLoss(ContrastiveLoss):
     distance = Knob('weights', 'distance')
     normalize = Knob('weights', 'normalize')
     pool = Knob('weights', 'pool')
-    select = Knob('weights', 'select')
+    select = Knob('weights', 'select', goes_with='k_keep')
     k_keep = Knob('weights', 'k_keep')
     detach_weights = Knob('weights', 'detach')
     pseudo_label = Knob('weights', 'pseudo_label')

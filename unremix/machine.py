@@ -224,7 +224,8 @@ def stop_signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: object) -> None:
         asked.append(number)
-        signal.signal(number, old[number])  # a second one is obeyed at once
+        for each, handler in old.items():  # a second one is obeyed at once
+            signal.signal(each, handler)
 
     if threading.current_thread() is threading.main_thread():
         for number in stopping():

@@ -6,6 +6,7 @@
 __all__ = ['Moves', 'knobs_in_range', 'SynCo', 'sscl_parts', 'SSCL', 'MMix']
 
 # %% ../nbs/library/47_mixtures.ipynb #ad77be71
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +18,7 @@ from .contrast import Contrast, prepared_for
 from .embeddings import Embeddings, places
 from .hard_negatives import HCL, log_share
 from .registry import strategy
-from .rules import Rule, with_fields
+from .rules import Rule, check_read, with_fields
 from .synthesis import MoCHi, active_part, check_active, check_drawing
 from .synthesis import check_whole, generator_of, nearest_negatives, numbers
 from .synthesis import with_synthetic
@@ -88,6 +89,14 @@ class SynCo:
         check_whole(0, **{name: getattr(self, name) for name in names})
         check_drawing(self.seed, self.active)
         knobs_in_range(self, 'sigma', 'delta', 'eta', 'active')
+        check_read(self, 'no such negative is made')
+
+    @classmethod
+    def unread(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        "How the sizes of moves are left that no negative makes."
+        sizes = {'noisy': 'sigma', 'stepped': 'delta', 'signed': 'eta'}
+        none = [kind for kind in sizes if given.get(kind) == 0]
+        return {sizes[kind]: getattr(cls, sizes[kind]) for kind in none}
 
     @property
     def counts(self) -> list[int]:
@@ -137,7 +146,8 @@ class SynCo:
 # %% ../nbs/library/47_mixtures.ipynb #c1552fd1
 def sscl_parts(knobs: 'SSCL') -> dict[str, Any]:
     "The synthesis and the weights of SSCL, two arguments of a loss."
-    return {'synthesis': knobs, 'weights': HCL(knobs.beta, knobs.detach)}
+    drawn = knobs.hardest, knobs.count, knobs.seed, knobs.with_anchor, knobs.active
+    return {'synthesis': MoCHi(*drawn), 'weights': HCL(knobs.beta, knobs.detach)}
 
 
 @strategy(
@@ -159,6 +169,8 @@ class SSCL(MoCHi):
     >>> ContrastiveLoss(**sscl_parts(SSCL(beta=1.0)), loss=InfoNCE(0.1))(z1, z2)
     """
 
+    reads: ClassVar[tuple[str, ...]] = ()
+
     beta: float = 1.0  # ≥ 0: hardness, multiplies cosine/temperature; 0 is uniform
     detach: bool = False  # True: no gradient through the weights
 
@@ -166,6 +178,13 @@ class SSCL(MoCHi):
         super().__post_init__()
         HCL(self.beta, self.detach)  # checks both
         with_fields(self, beta=as_number(self.beta))
+
+    def __call__(self, c: Contrast) -> Contrast:
+        for name, usual in {'beta': 1.0, 'detach': False}.items():
+            value = getattr(self, name)
+            what = f'left at {usual} in a synthesis by itself, which has no weights'
+            require(value == usual, name, what, value)
+        return super().__call__(c)
 
 # %% ../nbs/library/47_mixtures.ipynb #c7b3a253
 @strategy(

@@ -155,7 +155,7 @@ def load_imagefolder(
     instead = 'give a smaller image_size or limit, or a folder as decode_to'
     require_memory(3 * wanted * image_size**2, what, instead)
     x, places, tried = decode_at_least(folder, order, wanted, limit or 0)
-    stored = fingerprint_of_files(folder, order[:limit], data_root)
+    stored = fingerprint_of_files(folder, order[:tried], data_root)
     return as_images(folder, x, places, order[:tried], stored, data_root)
 
 

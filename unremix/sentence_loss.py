@@ -23,7 +23,7 @@ from .gradient_cache import Features, MicroBatches, rows_of
 from .hard_negatives import uniform
 from .info_nce import InfoNCE
 from .registry import STRATEGIES, Strategy, check_knob, find, from_text
-from .rules import Around, Roles, Rule, roles_by, views
+from .rules import Around, Roles, Rule, views
 
 # %% ../nbs/library/92_sentence_loss.ipynb #e02f2928
 QUERY = 0  # view of the anchors
@@ -35,12 +35,9 @@ class QueryDocument(Around):
 
     rule: Rule = views
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return tuple(getattr(self.rule, 'reads', ()))
-
-    def roles(self, anchors: Embeddings, candidates: Embeddings) -> Roles:
-        roles = roles_by(self.rule, anchors, candidates)
+    def restrict(
+        self, roles: Roles, anchors: Embeddings, candidates: Embeddings
+    ) -> Roles:
         asks, asked = anchors.view == QUERY, candidates.view == QUERY
         meet = asks[:, None] != asked
         return Roles(roles.positive & meet, roles.negative & meet)

@@ -225,6 +225,7 @@ def side_by_side(
                     with without_ctrl_c():
                         running[pool.submit(call_in_worker, call)] = key
                 if not running:
+                    raise_if(asked)
                     return
                 done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                 raise_if(asked)

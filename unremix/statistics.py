@@ -171,12 +171,12 @@ def statistics(c: Contrast, log_w: Tensor, loss: Loss) -> dict[str, Mean]:
 
 
 def means(blocks: Iterable[dict[str, Mean]]) -> dict[str, Tensor]:
-    "0-d float32 tensors, from the statistics of all blocks of anchors; 0 of nobody."
+    "0-d float32 tensors, from the statistics of all blocks of anchors; NaN of nobody."
     every = list(blocks)
 
     def mean(name: str) -> Tensor:
         total = torch.stack([block[name].total for block in every]).sum()
         number = torch.stack([block[name].number for block in every]).sum()
-        return (total / number.clamp_min(1)).float()
+        return (total / number).float()
 
     return {name: mean(name) for name in every[0]}

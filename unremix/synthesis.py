@@ -8,9 +8,9 @@ __all__ = ['with_synthetic', 'without_synthetic', 'Nearest', 'nearest_negatives'
 
 # %% ../nbs/library/16_synthesis.ipynb #9fbb1b8a
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from torch import Tensor
 from .arguments import as_number, is_number, is_whole, require
 from .contrast import Contrast, prepared_for, with_prepared
 from .embeddings import Embeddings, full_precision, places
-from .rules import Rule, with_fields
+from .rules import Rule, check_read, with_fields
 
 # %% ../nbs/library/16_synthesis.ipynb #d5a32b37
 def with_synthetic(
@@ -160,6 +160,13 @@ class MoCHi:
         check_whole(0, count=self.count, with_anchor=self.with_anchor)
         check_drawing(self.seed, self.active)
         with_fields(self, active=as_number(self.active))
+        check_read(self, 'no negative is made')
+
+    @classmethod
+    def unread(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        "How `hardest` is left where nothing is mixed."
+        mixed = given.get('count', cls.count), given.get('with_anchor', 0)
+        return {} if any(mixed) else {'hardest': cls.hardest}
 
     def prepare(
         self,

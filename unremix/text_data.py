@@ -50,7 +50,8 @@ class TextPairs:
         return len(self.first)
 
     def __getitem__(self, rows: Sequence[int] | Tensor) -> 'TextPairs':
-        at = [int(i) for i in rows]
+        chosen = torch.as_tensor(rows).cpu()  # places, or a mask
+        at = torch.arange(len(self))[chosen].tolist() if len(chosen) else []
         columns = self.first, self.second, self.source
         return TextPairs(*(tuple(column[i] for i in at) for column in columns))
 
@@ -167,15 +168,14 @@ def split_by_source(pairs: TextPairs, every: int = 4) -> tuple[TextPairs, TextPa
     held_out = torch.tensor([x in of_test for x in pairs.source], dtype=torch.bool)
     ids = near_duplicates(pairs)
     seen = torch.isin(ids, ids[~held_out])
-    train, test = (~held_out).nonzero(), (held_out & ~seen).nonzero()
-    return pairs[train.flatten()], pairs[test.flatten()]
+    return pairs[~held_out], pairs[held_out & ~seen]
 
 # %% ../nbs/library/93_text_data.ipynb #b66f88d9
 WORD = re.compile(r'[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+')
 
 
 def words_of(text: str) -> list[str]:
-    "Words of a text or of code, in small letters; punctuation is left out."
+    "Words of text or code in small letters; of ASCII letters, digits, or others."
     return [word.lower() for word in WORD.findall(text)]
 
 

@@ -132,7 +132,7 @@ def hold_out_texts(data: Any, n: int) -> tuple[TextSamples, TextSamples]:
     most = int(out.sum())
     what = f'at most {most}, the pairs that whole modules or documents can give'
     require(most >= n, 'validation', what, n)
-    rest, held = (pairs[mask.nonzero().flatten()] for mask in (stays, out))
+    rest, held = (pairs[mask] for mask in (stays, out))
     held_out = part_of(held, data.dataset, 'test', n)
     return part_of(rest, data.dataset, 'train', None), held_out
 

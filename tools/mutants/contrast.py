@@ -178,18 +178,18 @@ RULES = (
             'without a label an anchor would lose its own other view',
         ),
         (
-            'return fewer_negatives(roles_by(self.rule, anchors, candidates), ~shared)',
-            'return roles_by(self.rule, anchors, candidates)',
+            'return fewer_negatives(roles, ~shared)',
+            'return roles',
             'a copy of the anchor would stay its negative',
         ),
         (
-            'return fewer_negatives(roles_by(self.rule, anchors, candidates), outside)',
-            'return roles_by(self.rule, anchors, candidates)',
+            'return fewer_negatives(roles, candidates.view < 0)',
+            'return roles',
             'with a queue, the batch would count as well',
         ),
         (
-            'roles = fewer_negatives(roles_by(self.rule, anchors, candidates), filled)',
-            'roles = roles_by(self.rule, anchors, candidates)',
+            'roles = fewer_negatives(roles, filled)',
+            'roles = roles',
             'empty slots of a queue would be negatives',
         ),
         (

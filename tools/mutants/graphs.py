@@ -276,7 +276,7 @@ MUTANTS = (
     )
     + of(
         'graph_scores.py',
-        'wl_kernel_is_that_of_grakel',
+        'wl_kernel_is_that_of_others',
         (
             'pair = scrambled(number + 1) + heard',
             'pair = heard',

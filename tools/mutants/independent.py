@@ -217,8 +217,8 @@ LOSSES = of('losses.py', SEEN,
         'no gradient into keys',
     )) + of('call.py', SEEN,
         (
-        "require(labels is None or not tau_plus, 'tau_plus'",
-        "require(True, 'tau_plus'",
+        "require(labels is None or not prior, name",
+        "require(True, name",
         '`labels` with `tau_plus` are refused',
     ))
 
@@ -296,8 +296,8 @@ CONTRAST = (of(
         'the positive is no negative',
     ),
     (
-        'outside = candidates.view < 0',
-        'outside = candidates.view < 1',
+        'candidates.view < 0)',
+        'candidates.view < 1)',
         '`OutsideBatch` excludes all views',
     ),
     (
@@ -665,8 +665,6 @@ SELECTION = of('selection.py', PARTS,
         'descending=True, stable=True',
         'descending=False, stable=True',
         'the profile goes from the nearest down',
-        'a profile by rank is the same whichever end it starts from, and cells that '
-        'are no negatives have no share at either end',
     ),
     (
         'more = (p - profile) * own',
@@ -883,7 +881,7 @@ SWEEP = [
     ("key=lambda run: run[1].run.seed", "key=lambda run: run[0]", 'seed by seed'),
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
     ("sort_keys=True", "sort_keys=False", 'lines of releases before are found'),
-    ("irrelevant.append('data_root')", "pass", 'the same images elsewhere are the same run'),
+    ("left_out.add('data_root')", "pass", 'the same images elsewhere are the same run'),
     ("if cfg.data.dataset in known.split():", "if True:", 'another folder is another run'),
     ("        if name != 'correct':", "        if True:", 'lines stay short'),
     ("'test' if cfg.data.validation is None else 'validation'", "'test'", 'what was scored'),

@@ -186,9 +186,9 @@ STATISTICS = of(
     'statistics.py',
     SEEN,
     (
-        'number.clamp_min(1)',
-        'number',
-        'statistics of nobody would be NaN',
+        'total / number)',
+        'total / number.clamp_min(1))',
+        'statistics of nobody would be the best there are',
     ),
     (
         'return weighted_mean(log_w.exp(), false_negatives(c))',
@@ -392,8 +392,8 @@ CLASS = (
         ))
     + of('call.py', METHODS,
         (
-            "*getattr(pairs, 'reads', ()), *of_labels)",
-            '*of_labels)',
+            'views if pairs is None else pairs]',
+            'views]',
             'a rule that says what it reads would find nothing',
         )) + of('composition.py', METHODS,
         (

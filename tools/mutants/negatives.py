@@ -301,8 +301,8 @@ MUTANTS = [
         ),
         ('* (ranks - 1) // ranks', '', 'the table of costs'),
         (
-            'self[place.sort().values]',
-            'self[place]',
+            'self[place.values]',
+            'self[place.values.flip(0)]',
             'the anchors of all ranks in another order than those of one process',
         )),
     *of('call.py', RANKS,
@@ -393,8 +393,8 @@ MUTANTS = [
             'on a CPU torch sorts stably either way',
         ),
         (
-            'mean = by_rank.mean(0)',
-            'mean = p.mean(0)',
+            'mean = mean_over(by_rank.T, has_rank.T)',
+            'mean = mean_over(p.T, has_rank.T)',
             'a profile of places, not of ranks',
         ),
         (

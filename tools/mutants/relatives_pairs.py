@@ -14,14 +14,14 @@ LABELS = of(
     'with_labels.py',
     'test_h_scl',
     (
-        'factor = without_labels(c) if self.full_count else c.k',
+        'factor = self.number(c) if self.full_count else c.k',
         'factor = c.k',
         'the released factor would be the number of negatives',
     ),
     (
-        'of_class = c.positive[:, : len(c.candidates)] & other_image',
-        'of_class = c.positive[:, : len(c.candidates)]',
-        'the paired view would count as a negative',
+        'mine, theirs = unlabelled(anchors), unlabelled(candidates)',
+        'mine, theirs = anchors, candidates',
+        'labels would take from the factor whom they take from the negatives',
     ),
     (
         'scores = self.beta * c.logits.detach()',
@@ -143,8 +143,8 @@ THRESHOLDS = of(
     'false_negatives.py',
     'test_glofnd',
     (
-        'moved = own - self.rule.rate * (self.rule.alpha - share.to(own))',
-        'moved = own + self.rule.rate * (self.rule.alpha - share.to(own))',
+        'moved = own - self.pairs.rate * (self.pairs.alpha - share.to(own))',
+        'moved = own + self.pairs.rate * (self.pairs.alpha - share.to(own))',
         'a threshold would run away from its quantile',
     ),
     (
@@ -153,8 +153,8 @@ THRESHOLDS = of(
         'all but the suspects would be left out',
     ),
     (
-        'counts = self.visits[anchor] >= self.rule.warmup',
-        'counts = self.visits[anchor] > self.rule.warmup',
+        'self.visits[at] >= self.pairs.warmup',
+        'self.visits[at] > self.pairs.warmup',
         'the warm-up would be longer by one',
     ),
     (

@@ -43,7 +43,7 @@ MUTANTS = [
     *of(
         'text_data.py',
         ('neighbours_and_splits', 'if all(both):', 'if any(both):', 'short sentences would be pairs'),
-        ('neighbours_and_splits', '(held_out & ~seen).nonzero()', 'held_out.nonzero()', 'copies of training pairs would be tested'),
+        ('neighbours_and_splits', 'pairs[held_out & ~seen]', 'pairs[held_out]', 'copies of training pairs would be tested'),
         ('near_duplicates_in_loops', 'shared >= least * (size[row]', 'shared > least * (size[row]',
          'texts of the same words would not be duplicates'),
         ('near_duplicates_in_loops', 'linked = alike(pairs.first, least) + alike(pairs.second, least)', 'linked = alike(pairs.first, least)',

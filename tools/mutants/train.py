@@ -44,7 +44,7 @@ MUTANTS = [
         ("'done': 0 if is_last else done,", "'done': done,", 'an epoch that is over is not begun again'),
         ("'steps': run.steps * run.cfg.optim.epochs,", "'steps': run.steps,", 'the steps of the result'),
         ('tensors = [*run.model.state_dict().values()] * 3', 'tensors = [*run.model.state_dict().values()]', 'room for the moments of the optimiser'),
-        ('need = 3 * size', 'need = 2 * size', 'room for the newest, the one before and the one being written'),
+        ('need = (3 - there) * size', 'need = (2 - there) * size', 'room for the newest, the one before and the one being written'),
         ('        result |= finish(run)\n', '        pass\n', 'scores join the result')),
     *of('checkpoint.py', nodes(FOLDER, 'the_last_good_state_holds_no_nan', 'a_diverged_run_names_the_knob', 'a_knob_is_blamed_only_if_the_strategy_has_it'),
         ('k: values.get(k, fields[k])', 'k: fields[k]', 'the knob as it was at that step'),
@@ -61,7 +61,7 @@ MUTANTS = [
         (('        for number, handler in old.items():\n'
             '            signal.signal(number, handler)'), '        pass', 'Ctrl-C after the training is as before')),
     *of('train.py', nodes(FOLDER, 'every_signal_finishes_the_step', 'signals_that_somebody_has_taken_are_left', 'a_system_without_these_signals'),
-        ('raise Interrupted(128 + stop)', 'raise Interrupted(143)', 'the status of the signal')),
+        ('return Interrupted(128 + number)', 'return Interrupted(143)', 'the status of the signal')),
     *of('run_parts.py', nodes(FOLDER, 'held_within_one_process_too', 'the_lock_dies_with_its_process', 'finished_by_another_meanwhile', 'auto_precision_is_chosen_once', 'a_part_of_one_view_is_refused', 'parts_of_two_views_train'),
         (('    if begun in PRECISIONS:\n'
             "        return cfg.but({'precision': begun})"), '', 'a run goes on in the precision that it began with')),
