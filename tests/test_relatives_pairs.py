@@ -23,12 +23,10 @@ from unremix.false_negatives import FNC, GloFND, GloFNDLoss
 from unremix.hard_negatives import uniform
 from unremix.info_nce import InfoNCE
 from unremix.jensen_shannon import JSD, jsd_parts
-from unremix.mixtures import SSCL, sscl_parts
 from unremix.pieces import OfPieces
 from unremix.rules import across, views
 from unremix.run_parts import embeddings_of, set_up
 from unremix.steps import chosen, epoch_steps
-from unremix.synthesis import MoCHi
 from unremix.train import train
 from unremix.with_labels import HSCL, SupCon
 
@@ -141,22 +139,13 @@ def test_h_scl_counts_whom_labels_take_out(pairs, queued, chunk_size):
         assert_close(HSCL(2.0)(with_prepared(c, None)), w)
 
 
-def test_what_only_the_other_part_reads_is_refused():
-    "β of a loss or of a synthesis is for the weights beside it."
+@pytest.mark.parametrize('kind', (JSD, OfPieces))
+def test_what_only_the_weights_read_is_refused_of_a_loss(kind):
     z = numbers(2)
-    for part, name in (
-        (dict(loss=JSD(beta=5.0)), 'beta must be 0'),
-        (dict(loss=OfPieces(beta=5.0)), 'beta must be 0'),
-        (dict(synthesis=SSCL(beta=5.0)), 'beta must be left at 1.0'),
-        (dict(synthesis=SSCL(detach=True)), 'detach must be left at False'),
-    ):
-        with pytest.raises(ValueError, match=f'{name} in a .* by itself'):
-            ContrastiveLoss(**part)(*z)
-    assert ContrastiveLoss(**jsd_parts(JSD(beta=5.0)))(*z)
-    seed = dict(hardest=4, count=3, seed=0)
-    sscl = sscl_parts(SSCL(**seed, with_anchor=2, active=0.5, beta=5.0, detach=True))
-    assert sscl['synthesis'] == MoCHi(**seed, with_anchor=2, active=0.5)
-    assert ContrastiveLoss(**sscl)(*z)
+    with pytest.raises(ValueError, match='beta must be 0 in a loss by itself'):
+        ContrastiveLoss(loss=kind(beta=5.0))(*z)
+    assert ContrastiveLoss(**jsd_parts(kind(beta=5.0)))(*z)
+    assert_close(ContrastiveLoss(loss=kind())(*z), ContrastiveLoss(**jsd_parts(kind()))(*z))
 
 
 def test_no_gradient_flows_through_the_weights_of_h_scl():

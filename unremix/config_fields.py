@@ -110,8 +110,9 @@ def as_read(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for key, value in fields.items():
         plain = tuple(value) if isinstance(value, list) else value
+        unread = key in left and left[key] != plain
         if key not in ends:
-            found[key] = value if left.get(key, plain) == plain else left[key]
+            found[key] = left[key] if unread else value
     return found
 
 

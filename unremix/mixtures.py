@@ -146,8 +146,7 @@ class SynCo:
 # %% ../nbs/library/47_mixtures.ipynb #c1552fd1
 def sscl_parts(knobs: 'SSCL') -> dict[str, Any]:
     "The synthesis and the weights of SSCL, two arguments of a loss."
-    drawn = knobs.hardest, knobs.count, knobs.seed, knobs.with_anchor, knobs.active
-    return {'synthesis': MoCHi(*drawn), 'weights': HCL(knobs.beta, knobs.detach)}
+    return {'synthesis': knobs, 'weights': HCL(knobs.beta, knobs.detach)}
 
 
 @strategy(
@@ -169,8 +168,6 @@ class SSCL(MoCHi):
     >>> ContrastiveLoss(**sscl_parts(SSCL(beta=1.0)), loss=InfoNCE(0.1))(z1, z2)
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
-
     beta: float = 1.0  # ≥ 0: hardness, multiplies cosine/temperature; 0 is uniform
     detach: bool = False  # True: no gradient through the weights
 
@@ -178,13 +175,6 @@ class SSCL(MoCHi):
         super().__post_init__()
         HCL(self.beta, self.detach)  # checks both
         with_fields(self, beta=as_number(self.beta))
-
-    def __call__(self, c: Contrast) -> Contrast:
-        for name, usual in {'beta': 1.0, 'detach': False}.items():
-            value = getattr(self, name)
-            what = f'left at {usual} in a synthesis by itself, which has no weights'
-            require(value == usual, name, what, value)
-        return super().__call__(c)
 
 # %% ../nbs/library/47_mixtures.ipynb #c7b3a253
 @strategy(
