@@ -1,5 +1,6 @@
 "Tools write over no file that is there, and say what they lack, before the work."
 
+import io
 import json
 import sys
 
@@ -8,6 +9,8 @@ import graph_study
 import judge_encoders
 import judge_leads
 import judge_readings
+import make_cifar10_npz
+import numpy as np
 import pytest
 import torch
 import untrained_scores
@@ -16,6 +19,7 @@ import audit_precision
 import text_study
 from benchmarks.losses import bench, BenchConfig
 from benchmarks.scale import ScaleConfig
+from PIL import Image
 
 
 @pytest.fixture
@@ -144,3 +148,46 @@ def test_a_part_of_a_benchmark_has_a_file_of_its_own(tmp_path):
     with pytest.raises(ValueError, match='^out must be another file than'):
         bench(BenchConfig(steps=0))
     assert ScaleConfig(rounds=1).out == ScaleConfig().out != out
+
+
+def test_a_part_of_cifar(tmp_path, started):
+    "Groups of classes, and training images spread over them; image i is of grey i."
+    classes, arrays = ['cat', 'dog', 'ship'], {'header': np.zeros(0, np.uint8)}
+    for split, count in (('train', 12), ('test', 6)):
+        scans = []
+        for grey in range(count):
+            file = io.BytesIO()
+            Image.new('RGB', (32, 32), (10 * grey,) * 3).save(file, 'JPEG', quality=95)
+            scans.append(file.getvalue())
+        arrays[f'{split}_scans'] = np.frombuffer(b''.join(scans), np.uint8)
+        arrays[f'{split}_sizes'] = np.array([len(scan) for scan in scans])
+        arrays[f'{split}_labels'] = np.arange(count) % 3
+    np.savez(tmp_path/'scans.npz', **arrays, classes=np.array(classes))
+
+    def made(*asked):
+        assert not started(make_cifar10_npz, tmp_path/'scans.npz', tmp_path/'out.npz', *asked)[0]
+        with np.load(tmp_path/'out.npz') as file:
+            return dict(file)
+
+    whole = made()
+    assert whole['classes'].tolist() == classes and len(whole['train_images']) == 12
+    assert whole['train_labels'].tolist() == [0, 1, 2] * 4
+
+    found = made('--groups', 'ship', 'cat+dog', '--train', 6)
+    assert found['classes'].tolist() == ['ship', 'cat+dog']
+    assert np.bincount(found['train_labels']).tolist() == [2, 4]  # as in all of them
+    assert found['test_labels'].tolist() == [1, 1, 0] * 2  # and none is left out
+    for split in ('train', 'test'):
+        grey = (found[f'{split}_images'].mean((1, 2, 3)) / 10).round().astype(int)
+        assert (found[f'{split}_labels'] == (grey % 3 != 2)).all()
+
+    only = made('--groups', 'dog')
+    assert (only['train_images'].mean((1, 2, 3)) / 10).round().tolist() == [1, 4, 7, 10]
+    for asked, words in (
+        (('--groups', 'cow'), "not 'cow'"),
+        (('--groups', 'cat', 'cat+dog'), "not 'cat' twice"),
+        (('--train', 13), 'from 1 to 12, not 13'),
+    ):
+        words_of = started(make_cifar10_npz, tmp_path/'scans.npz', tmp_path/'no.npz', *asked)
+        assert words in str(words_of[0])
+    assert not (tmp_path/'no.npz').exists()

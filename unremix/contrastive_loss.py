@@ -187,9 +187,8 @@ class ContrastiveLoss(nn.Module):
 
         `hidden` counts where it is known of all candidates. Nobody knows that of
         further negatives, so a part that reads `hidden` or does not say what it reads
-        refuses both together. A queue
-        that `stores_hidden` knows its length, which is all that 'norm' needs.
-        'influence' does without it.
+        refuses both together. A queue that `stores_hidden` knows its length, which is
+        all that 'norm' needs. 'influence' does without it.
         """
         check_switches(return_stats=return_stats)
         check_sense(self.loss, self.pairs, labels, negatives, queue)

@@ -207,7 +207,7 @@ def from_file(name: str, path: Path) -> GraphSet:
     names = [f'{called}_{part}' for part in ARRAYS]
     try:
         with np.load(path) as data:  # arrays only: it would refuse a pickle
-            found = {x: data[x] + np.int64(0) for x in names if x in data}
+            found = {x: data[x] + np.int64(0) for x in names if x in data}  # signed
     except Exception as e:  # of a damaged file: many kinds
         raise ValueError(f'data_root must hold a whole {FILE}, got {path}') from e
     if missing := [x for x in names if x not in found]:

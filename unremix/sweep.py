@@ -36,7 +36,7 @@ from .train import train
 
 # %% ../nbs/library/81_sweep.ipynb #8abc53b0
 def finish_run(cfg: TrainConfig, out: Path, threads: int = 1) -> Line:
-    "Train and score one run; any error but a loss that is no number is for `again`."
+    "Train and score a run; a lost loss is a result, another error is tried `again`."
     try:
         result = train_alone(cfg, out, threads)
     except FloatingPointError as e:
@@ -167,7 +167,7 @@ def append_lines(
 
 
 def leave_out_errors(todo: list[Cell], lines: list[Line], out: Path) -> None:
-    "Write the lines without those of errors; one cut off would swallow the next."
+    "Write the lines without those of runs in error, and without one that was cut off."
     again = [line for name, cfg in todo for line in lines_of(lines, name, cfg)]
     kept = ''.join(as_line(line) for line in lines if line not in again)
     write_atomic(out, lambda file: file.write(kept.encode()))
