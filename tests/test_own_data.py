@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-import build_site
 import benchmarks.command
 import benchmarks.process
 import benchmarks.scale
@@ -385,23 +384,3 @@ def test_a_table_is_printed_before_it_is_written(monkeypatch, tmp_path, capsys):
         benchmarks.command.run([*SCALE, str(out)])
     assert 'time/products' in capsys.readouterr().out
     assert out.read_text() == kept and [*out.parent.iterdir()] == [out]
-
-
-# ---------------------------------------------------------------- the site
-
-
-@pytest.mark.parametrize(
-    'asked,found', [(None, None), ('', None), ('me/my.site', 'me/my.site')]
-)
-def test_the_repository_of_the_site(asked, found, monkeypatch):
-    monkeypatch.delenv('SITE_REPOSITORY', raising=False)
-    if asked is not None:
-        monkeypatch.setenv('SITE_REPOSITORY', asked)
-    assert build_site.asked_repository() == found
-
-
-@pytest.mark.parametrize('asked', ['unremix', 'me/', '/', 'a/b/c'])
-def test_another_repository_is_refused_before_the_build(asked, monkeypatch):
-    monkeypatch.setenv('SITE_REPOSITORY', asked)
-    with pytest.raises(SystemExit, match='SITE_REPOSITORY must be owner/name, got'):
-        build_site.asked_repository()

@@ -30,6 +30,38 @@ def test_every_import_is_required():
     assert required <= foreign
 
 
+def at_top(path):
+    "Packages that are imported as soon as a file is."
+    found = set()
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Import): found |= {a.name.split('.')[0] for a in node.names}
+        if isinstance(node, ast.ImportFrom) and not node.level: found.add(node.module.split('.')[0])
+    return found
+
+
+def loaded_with(path):
+    "The same, with what the project's own files import in turn."
+    own = lambda name: [p for folder in ('tools', 'tests') for p in (*(ROOT/folder).glob(f'{name}.py'), *(ROOT/folder/name).glob('*.py'))]
+    found, waiting = set(), [path]
+    while waiting:
+        new = at_top(waiting.pop()) - found
+        found |= new
+        waiting += [p for name in new for p in own(name)]
+    return {name for name in found if not own(name)}
+
+
+def test_fast_tests_load_with_the_library_alone():
+    "`make lowest` installs the library and pytest: a developer's tool at the top of one file would end it all."
+    make = (ROOT/'Makefile').read_text(encoding='utf-8')
+    left_out = re.search(r'addprefix tests/test_,\$\(addsuffix \.py,([\w ]+)\)', make)[1].split()
+    fast = [p for p in sorted((ROOT/'tests').glob('test_*.py')) if p.stem.removeprefix('test_') not in left_out]
+    required = {re.match(r'[\w-]+', r)[0] for r in INI['DEFAULT']['requirements'].split()}
+    with_them = {'networkx', 'packaging', 'pandas'}  # of torch, kornia, seaborn
+    known = required | with_them | set(sys.stdlib_module_names) | {'unremix', 'benchmarks', 'pytest', '_pytest'}
+    assert len(fast) > 60
+    assert {p.name: loaded_with(p) for p in fast if {NAMES.get(n, n) for n in loaded_with(p)} - known} == {}
+
+
 def test_lower_bounds_become_constraints():
     from lowest import lowest, of_project
     assert lowest('a>=1 b-c>=2.0.1,<3') == ['a==1', 'b-c==2.0.1']

@@ -31,6 +31,17 @@ def site():
     assert done.returncode == 0, done.stderr
     return {p.relative_to(SITE).as_posix(): BeautifulSoup(p.read_text(encoding='utf-8'), 'html.parser') for p in SITE.rglob('*.html')}
 
+@pytest.mark.parametrize('asked,found', [(None, None), ('', None), ('me/my.site', 'me/my.site')])
+def test_the_repository_of_the_site(asked, found, monkeypatch):
+    monkeypatch.delenv('SITE_REPOSITORY', raising=False)
+    if asked is not None: monkeypatch.setenv('SITE_REPOSITORY', asked)
+    assert build_site.asked_repository() == found
+
+@pytest.mark.parametrize('asked', ['unremix', 'me/', '/', 'a/b/c'])
+def test_another_repository_is_refused_before_the_build(asked, monkeypatch):
+    monkeypatch.setenv('SITE_REPOSITORY', asked)
+    with pytest.raises(SystemExit, match='SITE_REPOSITORY must be owner/name, got'): build_site.asked_repository()
+
 def test_names_link_to_what_they_mean():
     "Without building: ambiguous names, ordinary words, methods of PyTorch, and names that a page imports."
     general = build_site.Links()
