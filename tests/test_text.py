@@ -140,6 +140,17 @@ def test_roles_of_queries_and_documents():
     assert len(one_way.anchors) == 4 and one_way.candidates.batch == (2, 4)
 
 
+def test_class_prior_may_stand_behind_the_name():
+    "As on the command line; the same loss as with the argument, and not twice."
+    behind, given = SentenceLoss(Words(), 'hcl(beta=2, tau_plus=.2)'), SentenceLoss(Words(), 'hcl(beta=2)', tau_plus=.2)
+    assert_close(step(behind, columns()), step(given, columns()), **EXACT)
+    assert behind.tau_plus == .2 and behind.get_config_dict()['strategy'] == 'hcl(beta=2, tau_plus=.2)'
+    with pytest.raises(ValueError, match=r'tau_plus must be None with hcl\(tau_plus=0\), which sets it, got 0.1'):
+        SentenceLoss(Words(), 'hcl(tau_plus=0)', tau_plus=.1)
+    with pytest.raises(ValueError, match=r'tau_plus must be a number in \[0, 1\)'): SentenceLoss(Words(), 'hcl(tau_plus=2)')
+    with pytest.raises(ValueError, match='strategy must be one without temperature behind'): SentenceLoss(Words(), 'hcl(temperature=.1)')
+
+
 @pytest.mark.parametrize('name', ('simclr', 'hcl(beta=2)', 'debiased', 'unremix', 'mochi', 'decoupled', 'topk', 'fnc'))
 def test_cache_is_the_plain_form(name):
     whole = step(SentenceLoss(Words(), name), columns())
