@@ -135,7 +135,7 @@ class OracleLoss(LabelledLoss, HCLLoss):
     def __init__(
         self,
         temperature: float | nn.Module = 0.5,  # > 0, or a module that returns it
-        beta: float = 1.0,  # ≥ 0: hardness
+        beta: float = 1.0,  # ≥ 0: strength of the tilt
         detach_weights: bool = False,  # True: weights are constants
     ) -> None:
         super().__init__(temperature, 0.0, beta, detach_weights)

@@ -133,7 +133,7 @@ class HCL:
     Raises `ValueError` for a `beta` that is no number ≥ 0.
     """
 
-    beta: float = 1.0  # ≥ 0: hardness, multiplies cosine/temperature; 0 is uniform
+    beta: float = 1.0  # ≥ 0: strength (hardness); scales the logit; 0 is uniform
     detach: bool = False  # True: no gradient through the weights
 
     averages_one: ClassVar[bool] = True  # so Σw is the number of negatives

@@ -99,7 +99,7 @@ class RescaledHCL:
     Raises `ValueError` for a `beta` that is no number ≥ 0.
     """
 
-    beta: float = 1.0  # ≥ 0: hardness; weights differ by e^{4β} at most
+    beta: float = 1.0  # ≥ 0: strength; weights differ by e^{4β} at most
     legacy_sign: bool = False  # True: the lower the score, the heavier, as released
 
     averages_one: ClassVar[bool] = True
@@ -203,7 +203,7 @@ class JSD(JensenShannon):
     >>> ContrastiveLoss(**jsd_parts(JSD(beta=1.0, class_prior=0.1)))(z1, z2)
     """
 
-    beta: float = 0.0  # ≥ 0: hardness; 0 is uniform
+    beta: float = 0.0  # ≥ 0: strength; 0 is uniform
     legacy_sign: bool = False  # True: the lower the score, the heavier, as released
 
     reads: ClassVar[tuple[str, ...]] = ()

@@ -128,7 +128,7 @@ class HCLLoss(ContrastiveLoss):
         self,
         temperature: float | nn.Module = 0.5,  # > 0, or a module that returns it
         tau_plus: float = 0.1,  # in [0, 1): class prior
-        beta: float = 1.0,  # ≥ 0: hardness, multiplies cosine/temperature
+        beta: float = 1.0,  # ≥ 0: strength (hardness); scales the logit
         detach_weights: bool = False,  # True: weights are constants
         *,
         pairs: Rule | None = None,

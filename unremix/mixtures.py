@@ -168,7 +168,7 @@ class SSCL(MoCHi):
     >>> ContrastiveLoss(**sscl_parts(SSCL(beta=1.0)), loss=InfoNCE(0.1))(z1, z2)
     """
 
-    beta: float = 1.0  # ≥ 0: hardness, multiplies cosine/temperature; 0 is uniform
+    beta: float = 1.0  # ≥ 0: strength (hardness); scales the logit; 0 is uniform
     detach: bool = False  # True: no gradient through the weights
 
     def __post_init__(self) -> None:

@@ -102,7 +102,7 @@ class HSCL:
     >>> ContrastiveLoss(HSCL(beta=2.), pairs=SupCon())(z1, z2, labels=y)
     """
 
-    beta: float = 1.0  # ≥ 0: hardness, multiplies cosine/temperature; 0 is uniform
+    beta: float = 1.0  # ≥ 0: strength (hardness); scales the logit; 0 is uniform
     full_count: bool = True  # factor 2b−2 as released; False: number of negatives
 
     reads: ClassVar[tuple[str, ...]] = ()  # none of the embeddings' extras
