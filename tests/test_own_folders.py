@@ -108,6 +108,22 @@ def test_a_source_that_is_not_there_is_named(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_picture_may_be_there_many_times(tmp_path):
+    "Of thirteen files with the same bytes, most pairs were called false negatives."
+    photos(tmp_path / 'train', 39, seed=1)
+    source = photos(tmp_path / 'source', 1) / '00.png'
+    for part, count in (('train', 9), ('test', 4)):
+        (tmp_path / part).mkdir(exist_ok=True)
+        for i in range(count):
+            (tmp_path / part / f'same{i}.png').write_bytes(source.read_bytes())
+    source.unlink()
+    found = audit(tmp_path, tmp_path / 'out', model='pretrained', progress=False)
+    assert found['copies'] == 78 and found['copies across parts'] == 36
+    with open(tmp_path / 'out' / 'pairs.csv', newline='') as f:
+        same = [row for row in csv.DictReader(f) if row['kind'] == 'same']
+    assert not [x for x in same if 'same' in x['name_a'] and 'same' in x['name_b']]
+
+
 # ---------------------------------------------------------------- told before decoding
 
 

@@ -29,7 +29,6 @@ def that_train(train: Part, test: Part) -> Iterator[str]:
     if both:
         yield f'{test.folder}: {both} of {len(test)} test images are training images'
 
-
 # %% ../nbs/library/120_image_notes.ipynb #60ed4af1
 def first_names(names: list[str]) -> str:
     "The first names, printable on one line."
@@ -93,4 +92,3 @@ def notes_of(
         what = f'{len(classes)} classes ({first_names(classes)})'
         each = f'each with the same folders, which are no classes: {first_names(same)}'
         yield f'{train.folder} has {what}, {each}'
-
