@@ -21,12 +21,12 @@ from .registry import find, object_of
 
 # %% ../nbs/library/79_tasks.ipynb #432f9adc
 class Samples(Protocol):
-    """A data set: a frozen dataclass with these fields, and `ids` and `names` if it has.
+    """A data set: a frozen dataclass with these fields; may have `ids`, `names`.
 
     `x` is a tensor, or has `len(x)`, `x[idx]` for a LongTensor, `x.to(device)` and
     `x.device`. An `x` that reads what it is asked for has `x.only(idx)` too, the same
-    inputs unread. `ids`, (n) int64, is the same number for samples that show the same. `names`, a
-    tuple of n, says where each is from.
+    inputs unread. `ids`, (n) int64, is the same number for samples that show the same.
+    `names`, a tuple of n, says where each is from.
     """
 
     def __len__(self) -> int: ...
