@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from unremix import suspects
-from unremix.audit_lists import Audited, audit_lists, image_table, pair_table
+from unremix.audit_lists import Audited, as_csv, audit_lists, image_table, pair_table
 from unremix.data import ids_by_name
 from unremix.findings import agreement, copy_score, doubt, group_ids, hard_but_different, may_be_copies, strangeness
 from unremix.html_page import Card, Grid, Page, Section, render
@@ -110,6 +110,14 @@ def test_how_much_a_copy_stands_out():
 def test_candidates_for_copies_are_near_on_one_side(points):
     pairs = pairs_of(nearest_others(points[0], 12))
     assert may_be_copies(pairs).tolist() == [min(r) <= 3 for r in pairs.rank.tolist()]
+    assert pairs.cosine.max() < .999 # the next test has such pairs
+
+
+def test_a_picture_may_be_there_many_times(points):
+    h = torch.cat([points[0][:1].repeat(7, 1), points[0]])
+    pairs = pairs_of(nearest_others(h, 12))
+    same = (pairs.a < 8) & (pairs.b < 8)
+    assert same.sum() == 28 and may_be_copies(pairs)[same].all() and pairs.rank[same].amin(1).max() > 3
 
 
 def test_groups():
@@ -143,6 +151,14 @@ def test_no_copy_is_cut_or_taken_for_a_near_image(points):
     assert len(pairs['same']) == 3 and not pairs['same'] & pairs['copy']
     ids = image_table(audited, audit_lists(audited, 3, 5))['id']
     assert ids[:12] == ids[40:]
+
+
+def test_any_file_name_comes_back_from_a_table(tmp_path):
+    names = ['a\rb.png', 'a\nb.png', 'a\r\nb.png', '"a".png', 'a,b;c\td', ' a ', "'", '\u2028', 'é\x1a', '\r', 'plain']
+    (tmp_path/'t.csv').write_bytes(as_csv({'name': names, 'id': [3]*len(names), 'doubt': [.5]*len(names)}))
+    images = Images(torch.zeros(11, 1, 8, 8), torch.zeros(11).long(), (), 'x', names=tuple(names))
+    assert ids_by_name(images, tmp_path/'t.csv').tolist() == [0]*11
+    assert as_csv({'name': ['a', 'b'], 'x': [1., None]}) == b'name,x\na,1\nb,\n'
 
 
 def test_ids_by_name(tmp_path):

@@ -19,6 +19,7 @@ from unremix.grid import run_key
 from unremix.image_files import read_square
 from unremix.image_sets import Images, fingerprint_of, from_torchvision, rank_in_class
 from unremix.image_sets import read_idx, to_images
+from unremix.image_task import load_images
 from unremix.run_folder import scored_images, split_images
 from unremix.augmentation import COLOUR, RECIPES, Augment, Recipe, augmentations, two_views
 
@@ -73,6 +74,30 @@ def test_held_out_images_are_spread_and_never_trained_on():
         with pytest.raises(ValueError, match='validation must be a whole number from 1 to 19'): hold_out(numbered(y), n)
     rest, held = hold_out(numbered([-1, -2, -3, -4]), 2)
     assert which(held) == [1, 3] and which(rest) == [0, 2]
+
+def test_copies_of_held_out_images_do_not_train():
+    y = [1]*10 + [0]*10
+    ids = torch.arange(20)
+    ids[[3, 12, 15]], ids[[7, 8]], ids[[17, 18]] = 12, 7, -1 # −1 is unknown: equal to nobody's
+    rest, held = hold_out(replace(numbered(y), ids=ids), 4)
+    assert which(held) == [12, 17, 2, 7] # as many as asked, and those of before
+    assert sorted(which(rest)) == sorted({*range(20)} - {12, 17, 2, 7, 3, 15, 8})
+    assert not torch.isin(rest.ids, held.ids[held.ids >= 0]).any()
+    apart, _ = hold_out(replace(numbered(y), ids=torch.arange(20)), 4)
+    assert which(apart) == which(hold_out(numbered(y), 4)[0])
+    with pytest.raises(ValueError, match='^validation must be fewer: every image shares an id with one held out, got 4$'):
+        hold_out(replace(numbered(y), ids=torch.zeros(20).long()), 4)
+
+def test_names_stay_with_their_images(tmp_path):
+    "Ids by name were those of other rows, or an error."
+    y = [0, 1, 0, 1, -1, 0]
+    images = replace(numbered(y), names=tuple('abcdef'))
+    (tmp_path/'t.csv').write_text('name,id\nc,1\nf,1\nb,2\nd,2\n')
+    assert labelled(images).names == tuple('abcdf') and choose(images, torch.tensor([5, 0])).names == ('f', 'a')
+    rest, held = hold_out(images, 2)
+    for part in (rest, held): assert ''.join(part.names) == ''.join('abcdef'[i] for i in which(part))
+    assert data.ids_by_name(labelled(images), tmp_path/'t.csv').tolist() == [0, 1, 2, 1, 2]
+    assert choose(numbered(y), torch.tensor([1])).names == ()
 
 def test_validation_scores_what_was_held_out():
     cfg = run_of(dataset='digits', validation=50, limit=100)
@@ -144,6 +169,33 @@ def test_a_file_of_arrays(tmp_path):
 def test_what_is_no_file_of_images_is_one_sentence(tmp_path, changed, sentence):
     with pytest.raises(ValueError, match=sentence) as e: load_dataset('npz', 'train', npz(tmp_path/'some.npz', **changed))
     assert '\n' not in str(e.value)
+
+SMALL = np.zeros((5, 8, 8), np.uint8)
+
+@pytest.mark.parametrize(('changed', 'sentence'), [
+    (dict(test_images=SMALL[:3]), "^images must be of as many pixels and channels in both parts, got {'train': .8, 8, 3., 'test': .8, 8, 1.}$"),
+    (dict(train_images=SMALL, test_images=np.zeros((3, 16, 16), np.uint8)), '^images must be of as many pixels'),
+    (dict(test_images=SMALL[:0], test_labels=np.zeros(0, int)), '^test_images must be one image or more, unless validation is given, got 0$')])
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_parts_of_a_file_that_do_not_fit_are_told_before_training(split, tmp_path, changed, sentence):
+    path = str(npz(tmp_path/'some.npz', **changed))
+    if split == 'test' and not len(changed['test_images']): sentence = 'test_images must be bytes'
+    with pytest.raises(ValueError, match=sentence): load_images(run_of(dataset='npz', data_root=path).data, split, None)
+    held = run_of(dataset='npz', data_root=path, validation=2)
+    assert len(load_images(held.data, 'train', None)) == 5 # nobody reads the test part
+
+def test_the_other_part_of_a_file_is_not_read(tmp_path, monkeypatch):
+    "Its shape is, and sizes may differ where all images get one."
+    two = npz(tmp_path/'two.npz', train_images=SMALL, test_images=np.zeros((3, 16, 16, 1), np.uint8))
+    sized = run_of(dataset='npz', data_root=str(two), image_size=8).data
+    assert [load_images(sized, part, None).x.shape for part in ('train', 'test')] == [(5, 1, 8, 8), (3, 1, 8, 8)]
+    asked, real = [], np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(np.lib.npyio.NpzFile, '__getitem__', lambda file, name: asked.append(name) or real(file, name))
+    load_images(run_of(dataset='npz', data_root=str(npz(tmp_path/'a.npz'))).data, 'train', None)
+    assert 'train_images' in asked and 'test_images' not in asked
+    lacks = tmp_path/'lacks.npz'
+    np.savez(lacks, train_images=SMALL, train_labels=np.zeros(5, int), test_labels=np.zeros(3, int))
+    with pytest.raises(ValueError, match='^data_root must be a .npz file with train_images.*lacks.npz: '): load_images(run_of(dataset='npz', data_root=str(lacks)).data, 'train', None)
 
 def test_a_file_of_arrays_is_asked_for(tmp_path):
     np.savez(tmp_path/'others.npz', images=np.zeros(3))

@@ -127,6 +127,12 @@ def test_standardize():
     assert_close(a, torch.tensor([[-.5**.5, 0.], [.5**.5, 0.]]))
     assert_close(b, torch.tensor([[4/2**.5, 0.]]))
 
+@pytest.mark.parametrize('n,value', [(50_000, 77.7), (10_007, 12345.678), (2, 1e30), (3, 0.)])
+def test_constant_features_are_zero(n, value):
+    "A mean in float32 is rounded, and so is the deviation from it."
+    same = torch.full((n, 1), value)
+    for h in standardize(same, same + 1): assert (h == 0).all()
+
 
 def test_penalty_is_chosen_on_images_it_was_not_fitted_on():
     "The probe is asked to predict exactly the fifth that it has not seen, once per strength; the best there wins, the first of equals."

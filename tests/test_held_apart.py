@@ -8,7 +8,7 @@ from unremix.config import TrainConfig
 from unremix.config_groups import DataConfig
 from unremix.rows import rows_left_out, rows_to_train
 from unremix.run_folder import look, scored_samples, split_samples
-from unremix.text_data import words_of
+from unremix.text_data import library_pairs, words_of
 from unremix.text_task import TextEncoder, cut, find_second, load_texts, own_sentences
 
 HERE = dict(precision='32-true', accelerator='cpu')
@@ -92,6 +92,32 @@ def test_repeated_sentences_are_in_one_pair(tmp_path):
     folder.mkdir()
     documents = [[long, *lines_of(0, 3)], [*lines_of(1, 3), other]]
     assert len(own_sentences(folder_of(folder, documents))) == 3
+
+
+def test_which_files_are_texts(tmp_path):
+    "Endings in any case of letters; hidden files and folders are none."
+    documents = [lines_of(i, 8) for i in range(4)]
+    folder_of(tmp_path, documents)
+    (tmp_path / '003.txt').rename(tmp_path / '003.TXT')
+    (tmp_path / '.hidden.txt').write_text('\n'.join(lines_of(7)))
+    (tmp_path / '._000.txt').write_bytes(b'\0\x05\x16\x07\xff')  # macOS leaves these
+    (tmp_path / 'd.txt').mkdir()
+    pairs = own_sentences(tmp_path)
+    assert len(pairs) == 4 * 4 and {*pairs.source} == {*'0123'}
+    with pytest.raises(ValueError, match='data_root must be a folder of .txt files'):
+        own_sentences(tmp_path / 'd.txt')
+
+
+def test_which_files_are_modules(tmp_path):
+    code = 'def f(a):\n    "Do it at once {}."\n    return a\n'
+    (tmp_path / 'a.py').write_text(code.format('now'))
+    (tmp_path / 'd.py').mkdir()
+    (tmp_path / 'd.py' / 'b.py').write_text(code.format('later'))
+    for hidden in ('.ipynb_checkpoints', 'd.py/.git'):
+        (tmp_path / hidden).mkdir()
+        (tmp_path / hidden / 'c.py').write_text(code.format('never'))
+    found = library_pairs(tmp_path)
+    assert found.first == ('Do it at once now.', 'Do it at once later.')
 
 
 def test_an_ideal_search_of_own_sentences_finds_all(tmp_path):

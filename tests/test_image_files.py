@@ -81,6 +81,16 @@ def test_deep_greys_have_the_scale_of_their_kind(tmp_path):
     Image.fromarray((DEEP*200).astype('<i4')).save(tmp_path/'dark.ppm') # 16 bits, as that format has
     assert grey(tmp_path/'dark.ppm').max() == 1
 
+@pytest.mark.parametrize('white', (1, 255))
+def test_floats_a_little_beyond_their_scale(white, tmp_path):
+    "One pixel had made the whole image black, or stretched it."
+    for i, (low, high) in enumerate(((0, 1.0000001), (0, 1.005), (-1e-6, 1), (-.002, 1.002))):
+        values = (DEEP*.2*white).astype('<f4')
+        values[0, 0], values[0, 1] = low*white, high*white
+        Image.fromarray(values).save(tmp_path/f'{i}.tiff')
+        seen = grey(tmp_path/f'{i}.tiff')
+        assert seen[0, 0] == 0 and seen[0, 1] == 255 and np.abs(seen - DEEP*51).flatten()[2:].max() <= 1
+
 def test_deep_greys_are_rounded(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (SIZE, SIZE)).astype('<u2')
     Image.fromarray(values).save(tmp_path/'a.png')

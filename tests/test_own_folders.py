@@ -108,6 +108,22 @@ def test_a_source_that_is_not_there_is_named(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_picture_may_be_there_many_times(tmp_path):
+    "Of thirteen files with the same bytes, most pairs were called false negatives."
+    photos(tmp_path / 'train', 39, seed=1)
+    source = photos(tmp_path / 'source', 1) / '00.png'
+    for part, count in (('train', 9), ('test', 4)):
+        (tmp_path / part).mkdir(exist_ok=True)
+        for i in range(count):
+            (tmp_path / part / f'same{i}.png').write_bytes(source.read_bytes())
+    source.unlink()
+    found = audit(tmp_path, tmp_path / 'out', model='pretrained', progress=False)
+    assert found['copies'] == 78 and found['copies across parts'] == 36
+    with open(tmp_path / 'out' / 'pairs.csv', newline='') as f:
+        same = [row for row in csv.DictReader(f) if row['kind'] == 'same']
+    assert not [x for x in same if 'same' in x['name_a'] and 'same' in x['name_b']]
+
+
 # ---------------------------------------------------------------- told before decoding
 
 
@@ -234,6 +250,182 @@ def test_parts_without_train_are_parts(tmp_path):
         ('val/cat/00.png', 'cat', 'val'),
         ('val/cat/01.png', 'cat', 'val'),
     ]
+
+
+@pytest.mark.parametrize(
+    'train, test', [('Training', 'Testing'), ('training', 'val'), ('train', 'TESTING')]
+)
+def test_training_and_testing_are_parts(train, test, tmp_path):
+    "As many downloads have them; they had become the two classes."
+    for name in ('cat', 'dog'):
+        photos(tmp_path / train / name, 4)
+        photos(tmp_path / test / name, 2)
+    found = survey(tmp_path)
+    assert found.classes == ('cat', 'dog') and not found.notes
+    assert len(found.train) == 8 and len(found.test) == 4
+    listed = list_images(tmp_path)
+    assert {*listed.parts} == {'train', 'val' if test == 'val' else 'test'}
+    assert {*listed.labels} == {'cat', 'dog'}
+
+
+@pytest.mark.parametrize('names', [('training', 'match'), ('running', 'testing')])
+def test_training_or_testing_alone_is_a_class(names, tmp_path):
+    for name in names:
+        photos(tmp_path / name, 4)
+    assert {*survey(tmp_path).classes} == {*names} == {*list_images(tmp_path).labels}
+    assert {*list_images(tmp_path).parts} == {''}
+
+
+def test_of_train_and_training_the_first_counts(tmp_path):
+    for name in ('train', 'Training', 'Test', 'Testing'):
+        photos(tmp_path / name / 'cat', 2)
+    found = survey(tmp_path)
+    assert found.train.folder.name == 'train' and found.test.folder.name == 'Test'
+    assert [x for x in found.notes if x.endswith(': Testing (2), Training (2)')]
+
+
+def test_classes_with_the_same_folders_are_told(tmp_path):
+    "A folder one level too high; classes with one folder `images` each are usual."
+    high, usual = tmp_path / 'high', tmp_path / 'usual'
+    for top in ('A', 'B'):
+        for name in ('cat', 'dog'):
+            photos(high / top / name, 4)
+        photos(usual / 'train' / top / 'images', 4)
+    told = lambda root: [x for x in survey(root).notes if 'same folders' in x]
+    assert told(high) == [
+        f'{high} has 2 classes (A, B), each with the same folders, '
+        'which are no classes: cat, dog'
+    ]
+    assert not told(usual)
+    photos(high / 'B', 1)
+    assert not told(high)
+
+
+# ---------------------------------------------------------------- who is scored
+
+
+def linked(folder, to, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(to / name)
+
+
+@pytest.mark.parametrize('way', ('links', 'one link', 'hard links'))
+def test_test_images_that_all_train_are_refused(way, tmp_path):
+    train = photos(tmp_path / 'train' / 'cat', 8)
+    names = sorted(path.name for path in train.iterdir())
+    if way == 'one link':
+        (tmp_path / 'test').symlink_to(tmp_path / 'train')
+    elif way == 'links':
+        linked(tmp_path / 'test' / 'cat', train, names)
+    else:
+        (tmp_path / 'test' / 'cat').mkdir(parents=True)
+        for name in names:
+            os.link(train / name, tmp_path / 'test' / 'cat' / name)
+    with pytest.raises(ValueError, match='test: all 8 test images are training images'):
+        survey(tmp_path)
+
+
+def test_test_images_that_train_are_counted(tmp_path):
+    train = photos(tmp_path / 'train' / 'cat', 8)
+    photos(tmp_path / 'test' / 'cat', 3)
+    (tmp_path / 'test' / 'cat' / '00.png').unlink()
+    linked(tmp_path / 'test' / 'cat', train, ['00.png', '05.png'])
+    [note] = [x for x in survey(tmp_path).notes if 'test images' in x]
+    assert note == f'{tmp_path}/test: 2 of 4 test images are training images'
+
+
+def test_a_second_test_part_is_told(tmp_path):
+    for part, count in (('train', 8), ('test', 4), ('val', 3)):
+        photos(tmp_path / part / 'cat', count)
+    note = f'{tmp_path}/val: 3 images neither train nor score'
+    note += f', since {tmp_path}/test is scored'
+    assert note in survey(tmp_path).notes
+
+
+def test_second_test_parts_without_labels_are_told(tmp_path):
+    for part in ('test', 'val'):
+        photos(tmp_path / part, 4)
+    photos(tmp_path / 'train' / 'cat', 40)
+    (tmp_path / 'train' / 'dog').mkdir()
+    both = f'{tmp_path}/test, {tmp_path}/val have no labels: 4 of 40 training'
+    assert [x for x in survey(tmp_path).notes if x.startswith(both)]
+    for path in (tmp_path / 'train' / 'cat').iterdir():
+        path.rename(tmp_path / 'train' / path.name)
+    (tmp_path / 'train' / 'cat').rmdir()
+    assert [x for x in survey(tmp_path).notes if 'val: 4 images neither' in x]
+
+
+def test_classes_beside_a_test_part_are_not_passed_over(tmp_path):
+    for name in ('cat', 'dog', 'test'):
+        photos(tmp_path / name, 4)
+    words = r'has no folder train beside test, only cat \(4\), dog \(4\): imagefolder'
+    with pytest.raises(ValueError, match=words):
+        survey(tmp_path)
+
+
+def test_unlabelled_images_train_once(tmp_path, capsys):
+    "And what is left out beside them is counted."
+    train = photos(tmp_path / 'train' / 'cat', 8)
+    photos(tmp_path / 'test' / 'cat', 2)
+    photos(tmp_path / 'unlabeled', 3)
+    for name in ('1.heic', '2.heic'):
+        (tmp_path / 'unlabeled' / name).write_bytes(b'x')
+    linked(tmp_path / 'unlabeled', train, ['05.png', '06.png'])
+    os.link(train / '07.png', tmp_path / 'unlabeled' / '07.png')
+    found = survey(tmp_path)
+    assert len(found.train) == 11 and found.train.labels.count(None) == 3
+    [note] = [x for x in found.notes if x.startswith('left out of')]
+    assert '2 no image (../unlabeled/1.heic, ../unlabeled/2.heic)' in note
+    assert '3 linked twice (' in note and '../unlabeled/05.png' in note
+    assert len(list_images(tmp_path)) == 13
+    assert capsys.readouterr().err.count('1.heic') == 1
+
+
+# ---------------------------------------------------------------- what embed leaves out
+
+
+def of_phones(folder):
+    "Three photographs, and four files that are left out."
+    photos(folder, 3)
+    (folder / 'a.heic').write_bytes(b'x')
+    (folder / '.b.png').write_bytes(b'x')
+    (folder / 'c.png').symlink_to(folder / 'nothing')
+    (folder / 'd.png').symlink_to(folder / '00.png')
+
+
+LEFT = '1 no image (a.heic)', '1 hidden (.b.png)', '1 link to nothing (c.png)'
+
+
+def test_an_embedding_tells_what_it_leaves_out(tmp_path, capsys):
+    of_phones(tmp_path / 'flat')
+    assert len(list_images(tmp_path / 'flat')) == 3
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'unremix: left out of {tmp_path}/flat: ')
+    assert all(words in line for words in (*LEFT, '1 linked twice (d.png)'))
+
+
+@pytest.mark.parametrize('parts', [('train', 'test'), ('train',), ('val',)])
+def test_an_embedding_tells_it_of_each_part_and_beside(parts, tmp_path, capsys):
+    for name in (*parts, 'train'):
+        photos(tmp_path / name / 'cat', 3)
+    for name in (*parts, 'extra'):
+        of_phones(tmp_path / name)
+    (tmp_path / 'notes.txt').write_text('x')
+    list_images(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    tops = [tmp_path / name for name in parts] + [tmp_path]
+    for top in tops:
+        [line] = [x for x in lines if x.startswith(f'unremix: left out of {top}: ')]
+        assert 'no image (' in line and 'a.heic' in line
+    assert len(lines) == len(tops) and 'notes.txt' in '\n'.join(lines)
+
+
+def test_no_image_at_all_is_explained(tmp_path):
+    (tmp_path / 'a.heic').write_bytes(b'x')
+    for look in (survey, list_images):
+        with pytest.raises(ValueError, match=r'1 no image \(a.heic\)'):
+            look(tmp_path)
 
 
 def test_classes_called_like_a_part_are_classes(tmp_path):

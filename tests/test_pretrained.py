@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+import unremix.export as export
 import unremix.pretrained as pretrained
 from unremix.audit import audit
 from unremix.checkpoint import load_checkpoint
@@ -138,6 +139,15 @@ def test_embed_and_audit_by_name(here, capsys):
     read = lambda folder: (here / folder / 'pairs.csv').read_bytes()
     assert read('audit') == read('again')
     assert '40 images' in capsys.readouterr().out
+
+
+def test_a_folder_as_out_is_refused_before_an_export(here, monkeypatch):
+    (here / 'there').mkdir()
+    monkeypatch.setattr(export, 'load_encoder', lambda source: pytest.fail('loaded'))
+    words = "^out must be a file, not a folder, got 'there'$"
+    with pytest.raises(ValueError, match=words):
+        export_encoder('pretrained', 'safetensors', 'there')
+    assert not [*(here / 'there').iterdir()]
 
 
 def test_export_by_name_goes_into_the_current_folder(here, capsys):

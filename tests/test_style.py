@@ -181,6 +181,7 @@ IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then thei
 SHOWN_LATER = {
     *('tasks', 'pieces', 'starting_weights', 'decoded_images', 'loggers'),
     'text_encoder',
+    'image_notes',  # split off `image_parts`, and the numbers before it are taken
 }
 
 

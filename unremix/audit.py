@@ -24,7 +24,7 @@ from .embed_folder import embed_folder
 from .embedding_files import list_images, load_embeddings
 from .html_page import Card, Grid, Page, Section, paragraph, render, table_html
 from .image_files import DatasetMissing, read_square
-from .image_parts import first_names
+from .image_notes import first_names
 from .parsing import parse
 from .safe_files import hold_folder, write_atomic
 

@@ -20,19 +20,12 @@ from torch import Tensor
 
 from .arguments import require
 from .decoded_images import load_decoded
-from unremix.image_sets import (
-    Images,
-    from_torchvision,
-    load_digits,
-    load_fashion_mini,
-    load_fashion_mnist,
-    load_npz,
-    load_stl10_all,
-    rank_in_class,
-)
+from .image_sets import Images, from_torchvision, load_digits
+from .image_sets import load_fashion_mini, load_fashion_mnist, load_npz
+from .image_sets import load_stl10_all, rank_in_class
 from .machine import require_memory
 from .own_images import load_imagefolder, read_once
-from .tasks import Samples, Some, choose, in_parts
+from .tasks import Samples, Some, choose, ids_of, in_parts
 
 # Whoever loads images wants these too.
 from .image_files import DatasetMissing as DatasetMissing
@@ -59,7 +52,7 @@ def hold_out(
     """Set images aside at equal distances in the list sorted by class.
 
     Each class keeps its share, and nothing is random. Unlabelled images stay, unless
-    all are.
+    all are. What shares an id with one held out neither trains nor is held out.
     """
     unlabelled = int((images.y < 0).sum())
     order = torch.arange(len(images))
@@ -73,6 +66,11 @@ def hold_out(
     out = order[middles.long()]
     stays = torch.ones(len(images), dtype=torch.bool)
     stays[out] = False
+    if (ids := ids_of(images)) is not None:
+        held = ids[out]
+        stays &= ~torch.isin(ids, held[held >= 0])
+        what = 'fewer: every image shares an id with one held out'
+        require(bool(stays.any()), 'validation', what, validation)
     return choose(images, stays.nonzero().flatten()), choose(images, out)
 
 

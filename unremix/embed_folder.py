@@ -24,7 +24,8 @@ from .arguments import is_whole, require
 from .embedding_files import ImageList, arrow, list_images, load_embeddings
 from .embedding_files import load_shard, save_embeddings, save_shard, take_up
 from .image_files import DatasetMissing
-from .image_parts import first_names, tell
+from .image_notes import first_names
+from .image_parts import tell
 from .kept_encoder import Encoder, is_ours, load_encoder
 from .parsing import parse
 from .safe_files import hold, read_json, remove_left, write_json

@@ -214,14 +214,14 @@ def export_encoder(
     """Write the encoder of a run for another program.
 
     The file is read again and compared before it gets its name. Raises `ValueError`
-    for a format that is not known or does not fit or lacks its library, and
-    `ArithmeticError` if the file gives other features.
+    for what does not fit or is missing, `ArithmeticError` where features differ.
 
     >>> export_encoder('runs/hcl', 'onnx')
     """
     require(is_one_of(to, FORMATS), 'to', f'one of {list(FORMATS)}', to)
+    path = Path(out or beside(source) / FORMATS[to].file)
+    require(not path.is_dir(), 'out', 'a file, not a folder', str(path))
     encoder, chosen = load_encoder(source), FORMATS[to]
-    path = Path(out) if out else beside(source) / chosen.file
     path.parent.mkdir(parents=True, exist_ok=True)
     trial = path.with_name(f'trial-{os.getpid()}-{path.name}')
     try:

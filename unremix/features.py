@@ -40,7 +40,8 @@ def standardize(
     """
     mean = h_train.mean(0)
     sd = h_train.std(0)
-    varies = sd > 1e-6
+    # the second, since a sum of many equal numbers is rounded
+    varies = (sd > 1e-6) & (h_train.amax(0) > h_train.amin(0))
     scale = sd.clamp_min(1e-6)
     standard = lambda h: (h - mean) / scale * varies
     return standard(h_train), standard(h_test)

@@ -40,7 +40,8 @@ def grey_range(
         low, high = values.min(), values.max()
     usual = (1, 255) if image.mode == 'F' else (255, 65535)
     for white in usual:
-        if low >= 0 and high <= white:
+        # a hundredth more or less: smoothed images go a little beyond their range
+        if low >= -0.01 * high and high <= 1.01 * white:
             return 0, white
     return low, high
 

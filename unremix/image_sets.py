@@ -35,7 +35,7 @@ class Images:
     name: str  # of the data set: decides which augmentations keep the class
     # of the whole data set as stored: changes with any byte of it
     fingerprint: str = ''
-    names: tuple[str, ...] = ()  # paths below a folder, as loaded; else empty
+    names: tuple[str, ...] = ()  # n paths below a folder; else empty
     ids: Tensor | None = None  # (n) images of one id show the same; None: all differ
 
     def __len__(self) -> int:
@@ -207,8 +207,8 @@ def check_npz(x: Any, y: Any, split: str) -> None:
     shaped = is_grey or (x.ndim == 4 and x.shape[3] in (1, 3))
     square = shaped and x.shape[1] == x.shape[2]
     found = f'{x.dtype} {x.shape}'
-    fits = x.dtype == np.uint8 and square
-    what = 'bytes (n h h), (n h h 1) or (n h h 3)'
+    fits = x.dtype == np.uint8 and square and len(x) > 0
+    what = 'bytes (n h h), (n h h 1) or (n h h 3), n ≥ 1'
     require(fits, f'{split}_images', what, found)
     whole = y.dtype.kind in 'iu' and y.shape in {(len(x),), (len(x), 1)}
     known = whole and (y.size == 0 or y.min() >= 0)

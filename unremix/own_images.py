@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 
 from .image_files import DatasetMissing, read_square
 from .image_folder import Part, fingerprint
-from .image_parts import folder_of, left_out, survey, tell
+from .image_notes import left_out
+from .image_parts import folder_of, survey, tell
 from .image_sets import Images, rank_in_class
 from .machine import require_memory
 

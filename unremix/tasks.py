@@ -21,11 +21,12 @@ from .registry import find, object_of
 
 # %% ../nbs/library/79_tasks.ipynb #432f9adc
 class Samples(Protocol):
-    """A data set: a frozen dataclass with these fields, and `ids` if it has.
+    """A data set: a frozen dataclass with these fields; may have `ids`, `names`.
 
     `x` is a tensor, or has `len(x)`, `x[idx]` for a LongTensor, `x.to(device)` and
     `x.device`. An `x` that reads what it is asked for has `x.only(idx)` too, the same
     inputs unread. `ids`, (n) int64, is the same number for samples that show the same.
+    `names`, a tuple of n, says where each is from.
     """
 
     def __len__(self) -> int: ...
@@ -62,8 +63,12 @@ def choose(samples: Some, idx: Tensor) -> Some:
     unread = getattr(samples.x, 'only', None)
     x = unread(places) if unread else samples.x[places]
     chosen = {'x': x, 'y': samples.y[places]}
-    ids = ids_of(samples)
-    return but(samples, **chosen, **({} if ids is None else {'ids': ids[places]}))
+    if (ids := ids_of(samples)) is not None:
+        chosen['ids'] = ids[places]
+    names = getattr(samples, 'names', ())
+    if isinstance(names, tuple) and names and len(names) == len(samples):
+        chosen['names'] = tuple(names[i] for i in places.tolist())
+    return but(samples, **chosen)
 
 
 def ids_of(samples: Samples) -> Tensor | None:

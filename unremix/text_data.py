@@ -106,9 +106,9 @@ def library_pairs(folder: str | Path | None = None) -> TextPairs:
     """
     root = Path(folder or sysconfig.get_path('stdlib'))
     per_module: dict[str, list[tuple[str, str]]] = {}
-    for path in sorted(root.rglob('*.py')):
+    for path in sorted(filter(Path.is_file, root.rglob('*.py'))):
         within = path.relative_to(root).parts
-        if NO_LIBRARY & set(within):
+        if NO_LIBRARY & set(within) or any(x[0] == '.' for x in within):
             continue
         module = per_module.setdefault(within[0].removesuffix('.py'), [])
         with suppress(SyntaxError, ValueError):  # templates, tests of encodings
