@@ -184,6 +184,63 @@ def test_a_temperature_that_the_weights_read_too(chunk_size, reduction, how):
     assert_close(gradient(chunk_size), gradient(None))
 
 
+class Returning(nn.Module):
+    "A temperature by somebody else."
+
+    def __init__(self, t):
+        super().__init__()
+        self.t = t
+
+    def forward(self):
+        return self.t
+
+
+@pytest.mark.parametrize('make', (NTXentLoss, HCLLoss, UnReMixLoss))
+@pytest.mark.parametrize('pairs_once', (True, False))
+def test_a_number_from_a_module_is_a_temperature(make, pairs_once):
+    "Refused by its own name, on whichever way the loss is computed."
+    z1, z2 = numbers(2, 8, 4)
+    for bad in (-0.5, 0, math.nan, math.inf, None):
+        loss = make(Returning(bad), pairs_once=pairs_once)
+        with pytest.raises(ValueError, match='^temperature must be a number > 0, got'):
+            loss(z1, z2)
+    found = make(Returning(0.2), pairs_once=pairs_once)(z1, z2)
+    assert_close(found, make(0.2, pairs_once=pairs_once)(z1, z2))
+
+
+@chunks
+@pytest.mark.parametrize('make', (NTXentLoss, HCLLoss, UnReMixLoss))
+def test_a_temperature_is_one_number(make, chunk_size):
+    "A metric would be another loss, and statistics are 0-d."
+    z1, z2 = numbers(2, 8, 4)
+    for shape in ((4,), (16, 1), (0,)):
+        loss = make(Returning(torch.full(shape, 0.2)), chunk_size=chunk_size)
+        with pytest.raises(ValueError, match='^temperature must be a tensor of one'):
+            loss(z1, z2)
+        with pytest.raises(ValueError, match='^temperature must be a tensor of one'):
+            compare(*[NTXentLoss().contrast(z1, z2).anchors] * 2, views, loss.temperature())
+    t = torch.full((1, 1), 0.2, dtype=torch.float64, requires_grad=True)
+    loss, stats = make(Returning(t), chunk_size=chunk_size)(z1, z2, return_stats=True)
+    loss.backward()
+    one = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    wanted = make(Returning(one), chunk_size=chunk_size)(z1, z2)
+    wanted.backward()
+    assert_close(loss, wanted)
+    assert_close(t.grad, one.grad.expand(1, 1))
+    assert stats['temperature'].shape == ()
+
+
+def test_a_temperature_that_begins_near_a_bound_learns():
+    for initial in (0.01 + 1e-12, 0.0100001, 0.07, 0.9999, 1 - 1e-6):
+        t = LearnedTemperature(initial)
+        t().log().backward()
+        assert t.x.isfinite() and t.x.grad > 0, initial
+        assert_close(t().item(), initial, rtol=1e-6, atol=0.0)
+    for initial in (1 - 1e-8, 1 - 2**-53):
+        with pytest.raises(ValueError, match='initial'):
+            LearnedTemperature(initial)
+
+
 @dataclass(frozen=True)
 class Mine:
     net: nn.Module
