@@ -16,18 +16,18 @@ from unremix.call import extras_of
 from unremix.contrast import compare, detached, is_own, part, prepared_for
 from unremix.contrast import with_prepared
 from unremix.controls import LabelledLoss, OracleLoss
-from unremix.false_negatives import FNC
+from unremix.false_negatives import FNC, GloFND, GloFNDLoss
 from unremix.gradient_cache import MicroBatches, random_state, set_random_state
 from unremix.hard_negatives import HCL, log_share, mean_one
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.jensen_shannon import JSD, JensenShannon, RescaledHCL
 from unremix.mixtures import MMix
-from unremix.rules import Filled, across, supervised, views
+from unremix.rules import Around, Filled, across, supervised, views
 from unremix.sentence_loss import QueryDocument
 from unremix.synthesis import MoCHi, without_synthetic
 from unremix.tiles import count
 from unremix.unremix import UnReMix
-from unremix.with_labels import HSCL, SupCon
+from unremix.with_labels import HSCL, SupCon, class_parts
 
 ONLY_U = (1.0, 0.0, 0.0)
 chunks = pytest.mark.parametrize('chunk_size', (None, 1, 5))
@@ -391,6 +391,39 @@ def test_a_contrast_has_no_loss_that_could_contradict_its_labels():
     labels = torch.arange(6) % 3
     refused(lambda: HCLLoss()(z1, z2, labels=labels), 'tau_plus must be 0')
     assert HCLLoss().contrast(z1, z2, labels=labels).k.tolist() == [8] * 12
+
+
+class Rule(Around):
+    "Somebody's rule around another."
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def restrict(self, roles, anchors, candidates):
+        return roles
+
+
+@pytest.mark.parametrize('how', ('__call__', 'comparison', 'contrast'))
+def test_what_needs_labels_is_refused_without_them(how):
+    "Else it would be SimCLR or HCL without a word; a label below 0 is nobody's."
+    z1, z2 = numbers(2, 6, 4)
+    around = Rule(Without(SupCon(), 'copy')), QueryDocument(supervised)
+    parts = [dict(pairs=x) for x in (supervised, SupCon(), *around)]
+    for part in (*parts, dict(weights=HSCL()), class_parts(HSCL())):
+        call = getattr(ContrastiveLoss(**part), how)
+        refused(lambda call=call: call(z1, z2), 'labels must be given with ')
+        assert call(z1, z2, labels=torch.full((6,), -1)) is not None
+
+
+def test_thresholds_that_nobody_learns_are_refused():
+    "Else GloFND would be SimCLR without a word."
+    for pairs in (GloFND(), Rule(Without(GloFND(), 'copy'))):
+        for make in (ContrastiveLoss, HCLLoss, LabelledLoss):
+            refused(lambda p=pairs, m=make: m(pairs=p), 'pairs must be in a loss that')
+    loss = NTXentLoss()
+    loss.pairs = GloFND()
+    refused(lambda: loss(*numbers(2, 6, 4)), 'pairs must be in a loss that learns')
+    assert GloFNDLoss(images=6).eval()(*numbers(2, 6, 4)).isfinite()
 
 
 def labelled_losses():

@@ -110,8 +110,8 @@ class GloFND:
     """SimCLR's roles, but negatives above the anchor's own threshold are left out.
 
     `GloFND()(anchors, candidates)` gives the roles, two (a n) bool tables; it reads the
-    thresholds, `anchors.extra['threshold']`, which `GloFNDLoss` learns. No gradient
-    flows. Source: Balmaseda et al. 2025. Raises `ValueError` for numbers out of range.
+    thresholds, `anchors.extra['threshold']`, which `GloFNDLoss` learns, and which every
+    other loss refuses to do without. No gradient flows. Source: Balmaseda et al. 2025. Raises `ValueError` for numbers out of range.
     """
 
     alpha: float = 0.05  # in (0, 1): share of all images that is to lie above
@@ -119,6 +119,7 @@ class GloFND:
     warmup: int = 2  # ≥ 1: how often an image is met before its threshold counts
 
     reads: ClassVar[tuple[str, ...]] = ()  # the loss adds the thresholds itself
+    needs_thresholds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         share = is_number(self.alpha) and 0 < self.alpha < 1
@@ -174,6 +175,7 @@ class GloFNDLoss(ContrastiveLoss):
     """
 
     asks_ids = True  # of a training loop
+    knows_thresholds = True
     pairs: GloFND
     threshold: Tensor  # (images) λ
     visits: Tensor  # (images) how often each was met

@@ -19,7 +19,7 @@ from .arguments import check_ids, require, shape_of
 from .contrast import Comparison, Contrast, compare, is_own
 from .embeddings import Embeddings, check_matrix, embed, full_precision
 from .hard_negatives import check_beta, log_share, mean_one
-from .info_nce import LINEAR_FROM, mean_over
+from .info_nce import LINEAR_FROM, mean_over, or_zero
 from .registry import strategy
 from .rules import Rule, across, with_fields
 
@@ -59,7 +59,7 @@ class JensenShannon:
         pull = mean_over(softplus(-c.logits), c.positive)
         push = self.of_true_negatives(c, log_w).clamp_min(self.floor)
         both = c.positive.any(1) & (log_w != -math.inf).any(1)
-        return torch.where(both, pull + push - 2 * math.log(2), 0.0)
+        return or_zero(pull + push - 2 * math.log(2), both)
 
     def of_true_negatives(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
         "Mean cost of the negatives, without what the anchor's class contributes."
