@@ -76,6 +76,9 @@ def check_parts(weights: Any, pairs: Any, synthesis: Any, loss: Any) -> None:
         require(part is None or callable(part), name, 'None or a function', part)
     what = 'a function from a Contrast and log weights to losses'
     require(callable(loss), 'loss', what, loss)
+    check_beside = getattr(synthesis, 'check_beside', None)
+    if check_beside is not None:  # its knobs are for the weights too
+        check_beside(weights)
 
 
 def check_settings(temperature: Any, reduction: Any, chunk_size: Any) -> None:
