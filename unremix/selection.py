@@ -214,8 +214,8 @@ def swap_candidates(i: Indicator, c: Contrast) -> Indicator:
 class Placebo(UnReMix):
     """UnReMix with the uncertainty, or more, of other candidates.
 
-    Raises `ValueError` as `UnReMix` does, for what is no `swap`, and for one of opinions
-    that do not count, which would be UnReMix itself.
+    Raises `ValueError` as `UnReMix` does, for what is no `swap`, and for a swap of what
+    does not count, which would be UnReMix itself.
     """
 
     swap: str = 'u'  # 'u': uncertainty is another candidate's; 'ur': both are

@@ -239,8 +239,8 @@ STATISTICS = of('statistics.py', SEEN,
         'sign of the entropy',
     ),
     (
-        'tied = (log_w == last) & (log_w > -math.inf)',
-        'tied = log_w == last',
+        'tied = (log_w >= last - TIE) & ~above & (log_w > -math.inf)',
+        'tied = (log_w >= last - TIE) & ~above',
         'cells that are no negatives are never among the heaviest',
     ),
     (
