@@ -70,6 +70,20 @@ def test_an_image_without_a_number_has_no_threshold_and_moves_none(chunk_size):
     assert (loss.threshold[:6] != before[0][:6]).all()
 
 
+@pytest.mark.parametrize('training', (True, False))
+def test_an_image_that_nobody_has_is_refused(training):
+    "Told in one sentence, before a threshold moves; numbers of any type are read."
+    z1, z2, idx = views_of()
+    loss = GloFNDLoss(images=9).train(training)
+    for bad in (9, 100):
+        wrong = torch.where(idx == 3, bad, idx)
+        with pytest.raises(ValueError, match=f'^sample_ids must be from 0 to 8, got {bad}'):
+            loss(z1, z2, sample_ids=wrong)
+    assert torch.equal(loss.threshold, torch.ones(9)) and not loss.visits.any()
+    for kind in (torch.uint8, torch.uint16, torch.int32):
+        assert loss(z1, z2, sample_ids=idx.to(kind)).isfinite()
+
+
 def test_what_a_loss_with_thresholds_refuses():
     z1, z2, idx = views_of()
     for wrong in (2.5, -1, None, True):

@@ -208,6 +208,17 @@ def test_local_global_in_loops(anchors):
     assert_close(JensenShannon()(turned, uniform(turned)).mean(), JensenShannon()(c, uniform(c)).mean())
 
 
+@pytest.mark.parametrize('of', ([0, 1, 2], [0, -1, 1]))
+def test_a_node_of_a_graph_that_is_not_there_is_refused(of):
+    "Its loss would be 0 without a word."
+    nodes, graphs = torch.ones(3, 4), torch.ones(2, 4)
+    for kind in (torch.int64, torch.int32):
+        with pytest.raises(ValueError, match='^graph_of must be from 0 to 1, got (2|-1)$'):
+            local_global(nodes, graphs, torch.tensor(of, dtype=kind))
+    local_global(nodes, graphs, torch.tensor([0, 1, 1], dtype=torch.uint8))
+    local_global(nodes[:0], graphs, torch.tensor([], dtype=torch.int64))
+
+
 def test_local_global_has_gradients():
     torch.manual_seed(0)
     inputs = [torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (5, 3)]

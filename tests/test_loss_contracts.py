@@ -16,18 +16,18 @@ from unremix.call import extras_of
 from unremix.contrast import compare, detached, is_own, part, prepared_for
 from unremix.contrast import with_prepared
 from unremix.controls import LabelledLoss, OracleLoss
-from unremix.false_negatives import FNC
+from unremix.false_negatives import FNC, GloFND, GloFNDLoss
 from unremix.gradient_cache import MicroBatches, random_state, set_random_state
 from unremix.hard_negatives import HCL, log_share, mean_one
 from unremix.info_nce import InfoNCE, decoupled
 from unremix.jensen_shannon import JSD, JensenShannon, RescaledHCL
 from unremix.mixtures import MMix
-from unremix.rules import Filled, across, supervised, views
+from unremix.rules import Around, Filled, across, supervised, views
 from unremix.sentence_loss import QueryDocument
 from unremix.synthesis import MoCHi, without_synthetic
 from unremix.tiles import count
 from unremix.unremix import UnReMix
-from unremix.with_labels import HSCL, SupCon
+from unremix.with_labels import HSCL, SupCon, class_parts
 
 ONLY_U = (1.0, 0.0, 0.0)
 chunks = pytest.mark.parametrize('chunk_size', (None, 1, 5))
@@ -184,6 +184,63 @@ def test_a_temperature_that_the_weights_read_too(chunk_size, reduction, how):
     assert_close(gradient(chunk_size), gradient(None))
 
 
+class Returning(nn.Module):
+    "A temperature by somebody else."
+
+    def __init__(self, t):
+        super().__init__()
+        self.t = t
+
+    def forward(self):
+        return self.t
+
+
+@pytest.mark.parametrize('make', (NTXentLoss, HCLLoss, UnReMixLoss))
+@pytest.mark.parametrize('pairs_once', (True, False))
+def test_a_number_from_a_module_is_a_temperature(make, pairs_once):
+    "Refused by its own name, on whichever way the loss is computed."
+    z1, z2 = numbers(2, 8, 4)
+    for bad in (-0.5, 0, math.nan, math.inf, None):
+        loss = make(Returning(bad), pairs_once=pairs_once)
+        with pytest.raises(ValueError, match='^temperature must be a number > 0, got'):
+            loss(z1, z2)
+    found = make(Returning(0.2), pairs_once=pairs_once)(z1, z2)
+    assert_close(found, make(0.2, pairs_once=pairs_once)(z1, z2))
+
+
+@chunks
+@pytest.mark.parametrize('make', (NTXentLoss, HCLLoss, UnReMixLoss))
+def test_a_temperature_is_one_number(make, chunk_size):
+    "A metric would be another loss, and statistics are 0-d."
+    z1, z2 = numbers(2, 8, 4)
+    for shape in ((4,), (16, 1), (0,)):
+        loss = make(Returning(torch.full(shape, 0.2)), chunk_size=chunk_size)
+        with pytest.raises(ValueError, match='^temperature must be a tensor of one'):
+            loss(z1, z2)
+        with pytest.raises(ValueError, match='^temperature must be a tensor of one'):
+            compare(*[NTXentLoss().contrast(z1, z2).anchors] * 2, views, loss.temperature())
+    t = torch.full((1, 1), 0.2, dtype=torch.float64, requires_grad=True)
+    loss, stats = make(Returning(t), chunk_size=chunk_size)(z1, z2, return_stats=True)
+    loss.backward()
+    one = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    wanted = make(Returning(one), chunk_size=chunk_size)(z1, z2)
+    wanted.backward()
+    assert_close(loss, wanted)
+    assert_close(t.grad, one.grad.expand(1, 1))
+    assert stats['temperature'].shape == ()
+
+
+def test_a_temperature_that_begins_near_a_bound_learns():
+    for initial in (0.01 + 1e-12, 0.0100001, 0.07, 0.9999, 1 - 1e-6):
+        t = LearnedTemperature(initial)
+        t().log().backward()
+        assert t.x.isfinite() and t.x.grad > 0, initial
+        assert_close(t().item(), initial, rtol=1e-6, atol=0.0)
+    for initial in (1 - 1e-8, 1 - 2**-53):
+        with pytest.raises(ValueError, match='initial'):
+            LearnedTemperature(initial)
+
+
 @dataclass(frozen=True)
 class Mine:
     net: nn.Module
@@ -334,6 +391,39 @@ def test_a_contrast_has_no_loss_that_could_contradict_its_labels():
     labels = torch.arange(6) % 3
     refused(lambda: HCLLoss()(z1, z2, labels=labels), 'tau_plus must be 0')
     assert HCLLoss().contrast(z1, z2, labels=labels).k.tolist() == [8] * 12
+
+
+class Rule(Around):
+    "Somebody's rule around another."
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def restrict(self, roles, anchors, candidates):
+        return roles
+
+
+@pytest.mark.parametrize('how', ('__call__', 'comparison', 'contrast'))
+def test_what_needs_labels_is_refused_without_them(how):
+    "Else it would be SimCLR or HCL without a word; a label below 0 is nobody's."
+    z1, z2 = numbers(2, 6, 4)
+    around = Rule(Without(SupCon(), 'copy')), QueryDocument(supervised)
+    parts = [dict(pairs=x) for x in (supervised, SupCon(), *around)]
+    for part in (*parts, dict(weights=HSCL()), class_parts(HSCL())):
+        call = getattr(ContrastiveLoss(**part), how)
+        refused(lambda call=call: call(z1, z2), 'labels must be given with ')
+        assert call(z1, z2, labels=torch.full((6,), -1)) is not None
+
+
+def test_thresholds_that_nobody_learns_are_refused():
+    "Else GloFND would be SimCLR without a word."
+    for pairs in (GloFND(), Rule(Without(GloFND(), 'copy'))):
+        for make in (ContrastiveLoss, HCLLoss, LabelledLoss):
+            refused(lambda p=pairs, m=make: m(pairs=p), 'pairs must be in a loss that')
+    loss = NTXentLoss()
+    loss.pairs = GloFND()
+    refused(lambda: loss(*numbers(2, 6, 4)), 'pairs must be in a loss that learns')
+    assert GloFNDLoss(images=6).eval()(*numbers(2, 6, 4)).isfinite()
 
 
 def labelled_losses():

@@ -16,10 +16,12 @@ from torch import nn
 from unremix import ContrastiveLoss, DebiasedNTXentLoss, HCLLoss, NTXentLoss
 from unremix import UnReMixLoss
 from unremix.arguments import short
+from unremix.cacr import CACR, Decoupled
 from unremix.contrast import compare
 from unremix.embeddings import from_views, unit_norm
 from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, debias, decoupled
+from unremix.jensen_shannon import JensenShannon
 from unremix.normalizers import NORMALIZERS
 from unremix.queue import KeyQueue
 from unremix.rules import supervised, views
@@ -365,6 +367,47 @@ def test_no_positive_is_not_no_number(loss):
     (first,) = torch.autograd.grad(losses[0], z1, retain_graph=True)
     assert (first == 0).all()
     assert torch.autograd.grad(losses.sum(), z1)[0].isfinite().all()
+
+
+EVERY_LOSS = (
+    InfoNCE(),
+    InfoNCE(0.1),
+    decoupled,
+    Decoupled(),
+    CACR(),
+    CACR(tau_neg=0.0, class_prior=0.1),
+    JensenShannon(),
+    JensenShannon(0.1),
+    JensenShannon(0.1, legacy_prior=True),
+)
+
+
+@pytest.mark.parametrize('loss', EVERY_LOSS, ids=short)
+@whole_and_blocks
+def test_an_anchor_without_negatives_may_still_be_bad(loss, chunk_size):
+    "Of one image, and of copies only; the others stay at what they are."
+    made = ContrastiveLoss(loss=loss, chunk_size=chunk_size, reduction='none')
+    for size in (1, 3):
+        z1, z2 = numbers(2, size, 4)
+        copies = torch.full((size,), 5)
+        own = torch.arange(2 * size) % size == size - 1
+        single = made(z1, z2, sample_ids=copies)
+        assert single.isfinite().all()
+        assert isinstance(loss, InfoNCE) or (single == 0).all()
+        found = made(spoil(z1, math.nan, size - 1), z2, sample_ids=copies)
+        assert found[own].isnan().all() and found[~own].equal(single[~own])
+
+
+@pytest.mark.parametrize('loss', EVERY_LOSS, ids=short)
+def test_an_anchor_without_positives_may_still_be_bad(loss):
+    "Its gradient is not a number, and so is its loss."
+    z1, z2 = numbers(2, 4, d)
+    for spoiled in (z1, spoil(z1, math.nan, 3)):
+        c = contrast_of(spoiled, z2)
+        alone = torch.arange(8) == 0
+        c = replace(c, positive=c.positive & ~alone[:, None])
+        first = loss(c, uniform(c))[0]
+        assert first == 0 if spoiled is z1 else first.isnan()
 
 
 @pytest.mark.parametrize('loss', (InfoNCE(), InfoNCE(0.1), decoupled), ids=short)

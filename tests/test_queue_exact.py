@@ -395,6 +395,36 @@ def test_temperature_of_queries_against_a_queue(temperature):
 
 
 # ---------------------------------------------------------------- following
+@pytest.mark.parametrize('stores_hidden', ('no', None, 1))
+def test_a_queue_is_told_whether_it_stores(stores_hidden):
+    with pytest.raises(ValueError, match='^stores_hidden must be True or False, got'):
+        KeyQueue(4, 8, stores_hidden=stores_hidden)
+
+
+@pytest.mark.parametrize('stores_hidden', (True, False))
+def test_hidden_rows_that_are_not_those_of_the_keys(stores_hidden):
+    "Refused too where nothing of them is kept, and before anything is written."
+    queue = KeyQueue(4, 8, stores_hidden=stores_hidden)
+    keys = torch.randn(2, 8)
+    for hidden in (torch.randn(3, 5), torch.randn(2), torch.ones(2, 5).long(), 'h'):
+        with pytest.raises(ValueError, match=r'^hidden must be of shape \(2 f\), got'):
+            queue.push(keys, hidden=hidden)
+    assert queue.valid == 0
+    queue.push(keys, hidden=torch.randn(2, 5))
+    assert queue.valid == 2
+
+
+@pytest.mark.parametrize('shapes', ((1, 3), (3, 1)))
+def test_only_an_encoder_of_the_same_shape_is_followed(shapes):
+    "PyTorch would broadcast one row over all."
+    slow, encoder = (nn.Linear(4, n, bias=False) for n in shapes)
+    before = slow.weight.clone()
+    for other in (encoder, nn.Linear(4, shapes[0]), nn.ReLU()):
+        with pytest.raises(ValueError, match='^the slow encoder must be of the same shapes'):
+            follow(slow, other, 0.5)
+    assert slow.weight.equal(before)
+
+
 @pytest.mark.parametrize('momentum', (0.0, 0.25, 0.99))
 def test_follow(momentum):
     def module():

@@ -270,6 +270,21 @@ def test_sscl_differentiates_through_its_weights():
     assert (found[0] - found[1]).abs().max() > 1e-3
 
 
+def test_sscl_is_refused_beside_weights_that_ignore_its_beta():
+    part, z = SSCL(4, 5, seed=3, beta=2.0), contrast_of().anchors.z.chunk(2)
+    detached = HCL(2.0, detach=True)
+    for weights in (uniform, HCL(), detached, UnReMix(beta=2.0, detach=False)):
+        with pytest.raises(ValueError, match=r'^weights must be HCL\(2.0, False\), as '):
+            ContrastiveLoss(weights, synthesis=part)
+    with pytest.raises(ValueError, match='^weights must be HCL'):
+        ContrastiveLoss(synthesis=SSCL())
+    loss = ContrastiveLoss(**sscl_parts(part))
+    assert loss(*z).isfinite()
+    loss.weights = HCL(1.0)
+    with pytest.raises(ValueError, match='^weights must be HCL'):
+        loss(*z)
+
+
 def test_the_stored_code_of_sscl_repeats_negatives():
     "α = 1: each made-up column is one of the four hardest real ones."
     c, part = contrast_of(), SSCL(4, 5, seed=3)
@@ -375,6 +390,19 @@ def test_mioc_takes_the_queue_where_there_is_one():
     assert loss(*numbers(2, 5, 8), queue=queue).isfinite()
     at, view = seen[0]
     assert (view[at] == embeddings.MEMORY).all() and len(at.unique()) == 4
+
+
+def test_mioc_under_transforms():
+    "Its negatives are constants of a transform too."
+    z1, z2 = numbers(2, 6, 8)
+    loss = ContrastiveLoss(synthesis=MiOC(seed=0))
+    x = z1.clone().requires_grad_()
+    value = loss(x, z2)
+    value.backward()
+    grad, found = torch.func.grad_and_value(loss)(z1, z2)
+    assert_close(found, value.detach())
+    assert_close(grad, x.grad)
+    assert_close(torch.func.vjp(lambda z: loss(z, z2), z1)[1](value.detach())[0], grad * value.detach())
 
 
 def test_mioc_compiles_with_a_break():
@@ -529,7 +557,8 @@ def test_one_on_top_of_another(name):
 def test_nan_gives_nan(name):
     z1, z2 = numbers(2, 6, 8)
     z1[2, 0] = math.nan
-    assert ContrastiveLoss(synthesis=PARTS[name])(z1, z2).isnan()
+    weights = HCL() if name == 'sscl' else uniform
+    assert ContrastiveLoss(weights, synthesis=PARTS[name])(z1, z2).isnan()
 
 
 @pytest.mark.parametrize('name', PARTS)

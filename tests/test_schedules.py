@@ -1,5 +1,6 @@
 "A schedule moves only what a strategy has as a knob; a knob that nothing would read is refused before anything is written."
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from unremix.learned_temperature import LearnedTemperature
 from unremix.losses import DebiasedNTXentLoss, NTXentLoss
 from unremix.registry import STRATEGIES, Strategy, known
 from unremix.run_parts import set_up
+from unremix.several_runs import rehearse
 from unremix.steps import assign_schedules, epoch_steps
 
 SMALL = dict(limit=64, batch_size=16, epochs=2, log_every=1, precision='32-true', accelerator='cpu')
@@ -102,6 +104,41 @@ def test_a_knob_that_is_not_there_is_refused(strategy, knob, capsys, tmp_path):
 def test_steps_of_nothing_are_refused():
     with pytest.raises(ValueError, match='anneal_steps must be None without a knob that moves, such as beta_end, got 8'): run_of(strategy='hcl', anneal_steps=8)
     with pytest.raises(ValueError, match='anneal_steps must be None without'): comparison(anneal_steps=8)
+
+
+@pytest.mark.parametrize('ends', ({'inner_end': .5, 'outer_end': .6}, {'outer_end': .6, 'inner_end': .5}))
+def test_two_knobs_that_bound_each_other_move_together(ends):
+    "In whichever order they are given, up and down again."
+    run = set_up(TrainConfig.of({**SMALL, 'strategy': 'ring', **ends}))
+    for step in range(8):
+        now, part = assign_schedules(run, step), run.criterion.weights
+        assert 0 <= part.inner == now['inner'] < part.outer == now['outer']
+    assert (part.inner, part.outer) == (.5, .6)
+    assign_schedules(run, 0) # from the end to the start, as a resumed rehearsal does
+    assert (run.criterion.weights.inner, run.criterion.weights.outer) == (.01, .1)
+    rehearse(run.cfg, run.samples)
+    down = {'inner': .5, 'outer': .6, 'inner_end': .01, 'outer_end': .1}
+    TrainConfig.of({'strategy': 'ring', **down})
+    with pytest.raises(ValueError, match=r'^inner_end: inner must be a number in \[0, 0.3\), got 0.5'):
+        TrainConfig.of({'strategy': 'ring', 'inner_end': .5, 'outer_end': .3})
+
+
+@dataclass(frozen=True)
+class Gap(Uniform):
+    "Legal at both ends and not in between."
+    height: float = 0.
+
+    def __post_init__(self):
+        if .4 < self.height < .6: raise ValueError(f'height must be outside of the gap, got {self.height}')
+
+
+def test_a_way_through_what_is_refused_is_told_before_training(monkeypatch):
+    monkeypatch.setitem(STRATEGIES, 'gap', Strategy(Gap, weight='1', source='me'))
+    TrainConfig.of({'strategy': 'gap', 'height_end': .3})
+    TrainConfig.of({'strategy': 'gap', 'height_end': 1., 'anneal_steps': 3}) # it jumps over it
+    for steps in (None, 2):
+        with pytest.raises(ValueError, match='^height_end: height must be outside of the gap'):
+            TrainConfig.of({'strategy': 'gap', 'height_end': 1., 'anneal_steps': steps})
 
 
 @pytest.mark.parametrize('knob', NUMBERS)

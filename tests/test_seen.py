@@ -17,7 +17,7 @@ from unremix.contrast import compare
 from unremix.contrastive_loss import ContrastiveLoss
 from unremix.embeddings import embed, from_views, places, stack, unit_norm
 from unremix.gradient_norm import hidden_square
-from unremix.hard_negatives import HCL
+from unremix.hard_negatives import HCL, uniform
 from unremix.info_nce import InfoNCE, log_sum
 from unremix.knobs import Knobs
 from unremix.losses import DebiasedNTXentLoss, HCLLoss, NTXentLoss, UnReMixLoss
@@ -431,6 +431,22 @@ def test_mean_over_anchors_that_have_negatives():
 def test_deselected_negatives_are_not_among_the_heaviest():
     log_w = torch.tensor([[0.0, -math.inf, -math.inf, -math.inf]])
     assert heaviest(log_w, torch.tensor([3.0]), 1.0).tolist() == [[1, 0, 0, 0]]
+
+
+def test_weights_that_differ_by_rounding_are_equals():
+    "The same weights, computed in two ways, have one hardness."
+    log_w = torch.tensor([[0.0, 1e-7, -2e-7, 3e-7, -1.0]])
+    assert_close(heaviest(log_w, torch.tensor([5.0]), 0.2), torch.tensor([[0.25] * 4 + [0.0]]))
+    apart = torch.tensor([[0.0, 1e-3, -2e-3, 3e-3, -1.0]])
+    assert heaviest(apart, torch.tensor([5.0]), 0.2).tolist() == [[0, 0, 0, 1, 0]]
+    g = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, 2, 4, generator=g).double()
+    given = dict(true_labels=torch.arange(2), return_stats=True)
+    ways = UnReMix(mix=(0, 0, 1.0)), HCL(0.0), uniform
+    found = [ContrastiveLoss(w)(z1, z2, **given)[1] for w in ways]
+    for name in ('hardness', 'false_negative_rate'):
+        assert_close(found[0][name], found[2][name])
+        assert_close(found[1][name], found[2][name])
 
 
 def test_members_of_the_heaviest_share_the_last_places():

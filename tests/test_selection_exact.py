@@ -382,6 +382,22 @@ def test_which_opinions_are_swapped(count):
 KNOBS = dict(mix=(0.5, 0.2, 0.3), beta=2.0, kappa=(2.0, 1.0))
 
 
+def test_a_placebo_of_what_does_not_count_is_refused():
+    "It would be UnReMix itself."
+    log = dict(pool='log')
+    for knobs in (
+        dict(mix=(0, 0.5, 0.5)),
+        dict(mix=(0, 1.0, 0), swap='ur'),
+        log | dict(kappa=(0.0, 1.0)),
+        log | dict(kappa=(0.0, 0.0), swap='ur'),
+    ):
+        with pytest.raises(ValueError, match='^swap must be of an opinion that counts'):
+            Placebo(**knobs)
+    for knobs in (dict(mix=(0, 0.5, 0.5)), dict(mix=(0.5, 0.5, 0))):
+        assert Placebo(**knobs, swap='ur').swap == 'ur'
+    assert Placebo(mix=(1, 0, 0)).swap == 'u'
+
+
 @pytest.mark.parametrize('count', (2, 3))
 @pytest.mark.parametrize('swap', ('u', 'ur'))
 def test_placebo_loss(swap, count):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .arguments import as_number, check_switches, is_number, require
 from .contrast import Contrast
-from .info_nce import decoupled, mean_over
+from .info_nce import decoupled, mean_over, or_zero
 from .registry import strategy
 from .rules import with_fields
 
@@ -104,7 +104,7 @@ class CACR:
         far = expected(cost, log_w - self.tau_neg * cost, c.negative)
         both = c.positive.any(1) & (c.negative & (log_w != -math.inf)).any(1)
         away = self.debiased(far, mean_over(cost, c.positive))
-        return torch.where(both, self.attraction * near - away, 0.0)
+        return or_zero(self.attraction * near - away, both)
 
     def debiased(self, far: Tensor, positive: Tensor) -> Tensor:  # (a) each
         "β Σπ⁻d² without what the anchor's own class contributes."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rule_of', 'sides', 'extras_of', 'check_parts', 'check_settings', 'check_draws', 'check_hidden_read', 'is_outside',
-           'check_sense']
+           'innermost', 'check_labels', 'check_thresholds', 'check_sense']
 
 # %% ../nbs/library/36_call.ipynb #c7a9cb3c
 from collections.abc import Sequence
@@ -13,12 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from .arguments import is_number, is_one_of, is_whole, require, shape_of
+from .arguments import short
 from .blocks import REDUCTIONS
 from .companions import reads_of
 from .embeddings import Embeddings, stack, views_of_batch
 from .gather import gathered, rank_and_size, warn_alone
 from .queue import KeyQueue, slots_of
-from .rules import Filled, OutsideBatch, Rule, Without, views
+from .rules import Around, Filled, OutsideBatch, Rule, Without, views
 
 # %% ../nbs/library/36_call.ipynb #7ecf42a5
 def rule_of(
@@ -75,6 +76,9 @@ def check_parts(weights: Any, pairs: Any, synthesis: Any, loss: Any) -> None:
         require(part is None or callable(part), name, 'None or a function', part)
     what = 'a function from a Contrast and log weights to losses'
     require(callable(loss), 'loss', what, loss)
+    check_beside = getattr(synthesis, 'check_beside', None)
+    if check_beside is not None:  # its knobs are for the weights too
+        check_beside(weights)
 
 
 def check_settings(temperature: Any, reduction: Any, chunk_size: Any) -> None:
@@ -116,6 +120,30 @@ def is_outside(pairs: Any) -> bool:
     while isinstance(pairs, (Without, Filled)):
         pairs = pairs.rule
     return isinstance(pairs, OutsideBatch)
+
+
+def innermost(pairs: Any) -> Any:
+    "The rule that no other one is around."
+    while isinstance(pairs, Around):
+        pairs = pairs.rule
+    return pairs
+
+
+def check_labels(weights: Any, pairs: Any, labels: Tensor | None) -> None:
+    "Refuse a part that needs labels where there are none."
+    if labels is not None:
+        return
+    for name, part in (('pairs', innermost(pairs)), ('weights', weights)):
+        needs = getattr(part, 'needs_labels', False)
+        require(not needs, 'labels', lambda: f'given with {name}={short(part)}', None)
+
+
+def check_thresholds(pairs: Any, knows: bool) -> None:
+    "Refuse a rule that reads thresholds in a loss that has none."
+    rule = innermost(pairs)
+    needs = getattr(rule, 'needs_thresholds', False)
+    what = 'in a loss that learns its thresholds, such as GloFNDLoss'
+    require(knows or not needs, 'pairs', what, rule)
 
 
 def check_sense(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADINGS', 'sorted_out', 'check_names', 'check_field', 'applies', 'fitting', 'not_usual', 'flat', 'as_read',
-           'without_unread', 'of_comparison']
+           'without_unread', 'of_comparison', 'homes']
 
 # %% ../nbs/library/62_config_fields.ipynb #3167c5e4
 import dataclasses
@@ -13,7 +13,8 @@ from typing import Any
 
 from .arguments import require
 from .config_groups import END, GROUPS, HOME, RENAMED, values_of
-from .registry import Strategy, check_knob, find, is_setting, known, perhaps
+from .registry import PLACES, Strategy, check_knob, find, is_setting, known
+from .registry import perhaps
 
 # %% ../nbs/library/62_config_fields.ipynb #cb9cbbbb
 # what the help of a command calls the groups
@@ -146,3 +147,14 @@ def of_comparison(saved: Mapping[str, Any]) -> dict[str, Any]:
         if not unset:
             found['reference' if name == 'strategy' else name] = value
     return found
+
+# %% ../nbs/library/62_config_fields.ipynb #ff65545f
+def homes(criterion: Any, knob: str) -> dict[str, Any]:
+    "The parts of a loss that have this knob, by place."
+    parts = {place: getattr(criterion, place, None) for place in PLACES}
+
+    def has(part: Any) -> bool:
+        own = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+        return any(f.name == knob for f in own)
+
+    return {place: part for place, part in parts.items() if has(part)}

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from .arguments import check_switches, differing
 from .blocks import REDUCTIONS, LossesOf
-from .call import check_draws, check_hidden_read, check_parts, check_sense
-from .call import check_settings, extras_of, rule_of, sides
+from .call import check_draws, check_hidden_read, check_labels, check_parts
+from .call import check_sense, check_settings, check_thresholds, extras_of
+from .call import rule_of, sides
 from .companions import batch_of, check_companions, check_true_labels
 from .companions import check_views, with_extras
 from .composition import Composed, Synthesis, Weights, losses_alone
@@ -52,6 +53,8 @@ class ContrastiveLoss(nn.Module):
     >>> loss(z1, z2, labels=y)
     """
 
+    knows_thresholds = False  # of its images, as a rule may need them
+
     def __init__(
         self,
         weights: Weights = uniform,  # contrast → (a n) log weights, −inf off negatives
@@ -89,6 +92,7 @@ class ContrastiveLoss(nn.Module):
         check_switches(gather_distributed=self.gather_distributed)
         check_switches(pairs_once=self.pairs_once)
         check_draws(self.weights, self.reduction, self.chunk_size)
+        check_thresholds(self.pairs, self.knows_thresholds)
 
     def extra_repr(self) -> str:
         return differing(self)
@@ -125,6 +129,7 @@ class ContrastiveLoss(nn.Module):
         check_views(z)
         ids = dict(labels=labels, sample_ids=sample_ids, true_labels=true_labels)
         check_companions(z, hidden, negatives, queue, ids)
+        check_labels(self.weights, self.pairs, labels)
         parts = [x for x in (self.weights, self.synthesis, self.loss) if x is not None]
         asked = extras_of(parts, self.pairs, true_labels is not None)
         check_hidden_read(asked, hidden, negatives, queue)

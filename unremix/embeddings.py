@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'EXTERNAL', 'MEMORY', 'EMPTY', 'IDS', 'Index', 'NORM_FLOOR', 'Promise', 'Embeddings', 'full_precision',
-           'unit_norm', 'one_each', 'check_matrix', 'embed', 'from_views', 'stack', 'views_of_batch', 'places']
+           'unit_norm', 'one_each', 'check_range', 'check_matrix', 'embed', 'from_views', 'stack', 'views_of_batch',
+           'places']
 
 # %% ../nbs/library/10_embeddings.ipynb #90343ca0
 import math
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .arguments import check_ids, is_float_matrix, require, shape_of
-from .tiles import slices
+from .tiles import is_transformed, slices
 
 # %% ../nbs/library/10_embeddings.ipynb #d3eb89e8
 UNKNOWN = -1  # a sample, label or copy that is equal to nobody's
@@ -116,6 +117,17 @@ def one_each(name: str, ids: Tensor | int, z: Tensor) -> Tensor:  # (n) int64
         return torch.full_like(z[:, 0], ids, dtype=torch.long)
     check_ids(name, ids, (z.shape[0],))
     return ids.long()
+
+
+def check_range(name: str, ids: Tensor, least: int, end: int) -> None:
+    "Ids from `least` to below `end`; looked at on the CPU, where nobody waits for it."
+    if ids.device.type != 'cpu' or torch.compiler.is_compiling():
+        return
+    if ids.numel() == 0 or is_transformed(ids):
+        return
+    numbers = ids.long()  # of unsigned ones PyTorch finds no largest
+    for x in (int(numbers.min()), int(numbers.max())):
+        require(least <= x < end, name, f'from {least} to {end - 1}', x)
 
 
 def check_matrix(name: str, z: Tensor) -> None:

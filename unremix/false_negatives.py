@@ -18,7 +18,7 @@ from .blocks import LossesOf
 from .composition import Composed, Weights
 from .contrast import Comparison
 from .contrastive_loss import ContrastiveLoss
-from .embeddings import Embeddings, full_precision
+from .embeddings import Embeddings, check_range, full_precision
 from .hard_negatives import uniform
 from .info_nce import InfoNCE
 from .queue import of_all
@@ -110,8 +110,9 @@ class GloFND:
     """SimCLR's roles, but negatives above the anchor's own threshold are left out.
 
     `GloFND()(anchors, candidates)` gives the roles, two (a n) bool tables; it reads the
-    thresholds, `anchors.extra['threshold']`, which `GloFNDLoss` learns. No gradient
-    flows. Source: Balmaseda et al. 2025. Raises `ValueError` for numbers out of range.
+    thresholds, `anchors.extra['threshold']`, which `GloFNDLoss` learns. Other losses
+    refuse it. No gradient flows. Source: Balmaseda et al. 2025. Raises `ValueError` for
+    numbers out of range.
     """
 
     alpha: float = 0.05  # in (0, 1): share of all images that is to lie above
@@ -119,6 +120,7 @@ class GloFND:
     warmup: int = 2  # ≥ 1: how often an image is met before its threshold counts
 
     reads: ClassVar[tuple[str, ...]] = ()  # the loss adds the thresholds itself
+    needs_thresholds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         share = is_number(self.alpha) and 0 < self.alpha < 1
@@ -166,14 +168,15 @@ class GloFNDLoss(ContrastiveLoss):
     As `ContrastiveLoss` with the pairs `GloFND(…)`, but `sample_ids` have to be given,
     from 0 to `images` − 1; below 0 there is no threshold. In training mode each call
     moves the thresholds of its images. In evaluation mode nothing moves, and
-    `sample_ids` may be left out. Raises `ValueError` for other pairs, and in training
-    mode without `sample_ids` or `images`.
+    `sample_ids` may be left out. Raises `ValueError` for other pairs or numbers, and in
+    training mode without `sample_ids` or `images`.
 
     >>> loss = GloFNDLoss(images=len(dataset), pairs=GloFND(alpha=.1))
     >>> loss(z1, z2, sample_ids=idx)
     """
 
     asks_ids = True  # of a training loop
+    knows_thresholds = True
     pairs: GloFND
     threshold: Tensor  # (images) λ
     visits: Tensor  # (images) how often each was met
@@ -190,15 +193,9 @@ class GloFNDLoss(ContrastiveLoss):
         chunk_size: int | None = None,
         gather_distributed: bool = False,
     ) -> None:
-        super().__init__(
-            weights,
-            pairs=pairs,
-            loss=loss,
-            temperature=temperature,
-            reduction=reduction,
-            chunk_size=chunk_size,
-            gather_distributed=gather_distributed,
-        )
+        given: dict[str, Any] = dict(pairs=pairs, loss=loss, temperature=temperature)
+        given |= dict(reduction=reduction, chunk_size=chunk_size)
+        super().__init__(weights, gather_distributed=gather_distributed, **given)
         self.for_images(images)
 
     def check(self) -> None:
@@ -221,6 +218,7 @@ class GloFNDLoss(ContrastiveLoss):
             return found
         ids = found.anchors.copy
         at = ids.clamp_min(0)
+        check_range('sample_ids', at, 0, images)
         counts = (ids >= 0) & (self.visits[at] >= self.pairs.warmup)
         return with_threshold(found, self.threshold[at].where(counts, math.inf))
 
@@ -246,5 +244,5 @@ class GloFNDLoss(ContrastiveLoss):
         total = none.index_add(0, at, new.where(told, 0.0))
         met = none.index_add(0, at, told.to(new))  # in views that have negatives
         mean = (total / met).clamp(-1, 1)  # over the views of an image
-        self.threshold.copy_(torch.where(met > 0, mean, self.threshold))
+        self.threshold.copy_(mean.where(met > 0, self.threshold))
         self.visits.add_(met > 0)

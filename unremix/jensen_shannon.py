@@ -17,9 +17,10 @@ from torch import Tensor
 from .arguments import as_number, check_switches, is_number, is_one_of
 from .arguments import check_ids, require, shape_of
 from .contrast import Comparison, Contrast, compare, is_own
-from .embeddings import Embeddings, check_matrix, embed, full_precision
+from .embeddings import Embeddings, check_matrix, check_range, embed
+from .embeddings import full_precision
 from .hard_negatives import check_beta, log_share, mean_one
-from .info_nce import LINEAR_FROM, mean_over
+from .info_nce import LINEAR_FROM, mean_over, or_zero
 from .registry import strategy
 from .rules import Rule, across, with_fields
 
@@ -59,7 +60,7 @@ class JensenShannon:
         pull = mean_over(softplus(-c.logits), c.positive)
         push = self.of_true_negatives(c, log_w).clamp_min(self.floor)
         both = c.positive.any(1) & (log_w != -math.inf).any(1)
-        return torch.where(both, pull + push - 2 * math.log(2), 0.0)
+        return or_zero(pull + push - 2 * math.log(2), both)
 
     def of_true_negatives(self, c: Contrast, log_w: Tensor) -> Tensor:  # (a)
         "Mean cost of the negatives, without what the anchor's class contributes."
@@ -152,7 +153,8 @@ def local_global(
 
     Gradient flows into both. With `anchors='nodes'` the mean of a loss is InfoGraph's,
     in which every node counts the same; with `'graphs'` every graph does. Raises
-    `ValueError` for tensors that do not fit each other.
+    `ValueError` for tensors that do not fit each other, and on the CPU, where nobody
+    waits for the numbers, for one that no graph has.
 
     >>> c = local_global(nodes, graphs, graph_of)
     >>> JensenShannon()(c, uniform(c)).mean()
@@ -163,6 +165,7 @@ def local_global(
     fits = nodes.shape[1] == width
     require(fits, 'nodes', lambda: f'{width} wide, as the graphs are', nodes.shape[1])
     check_ids('graph_of', graph_of, (nodes.shape[0],))
+    check_range('graph_of', graph_of, 0, graphs.shape[0])
     sides = 'nodes', 'graphs'
     require(is_one_of(anchors, sides), 'anchors', f'one of {list(sides)}', anchors)
     number = torch.arange(graphs.shape[0], device=graphs.device)

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .arguments import as_number, is_number, require
+from .arguments import is_number, require
+from .contrast import as_temperature
 
 # %% ../nbs/library/18_learned_temperature.ipynb #8b04d28c
 class LearnedTemperature(nn.Module):
@@ -19,7 +20,8 @@ class LearnedTemperature(nn.Module):
 
     Called without arguments it returns a 0-d tensor between `lowest` and `highest`.
     Give its parameter to the optimiser: it is in `loss.parameters()`. Raises
-    `ValueError` unless 0 < lowest < initial < highest.
+    `ValueError` unless 0 < lowest < initial < highest, and where `initial` is so near
+    to a bound that it could not learn.
     """
 
     def __init__(
@@ -35,8 +37,14 @@ class LearnedTemperature(nn.Module):
         require(initial < highest, 'highest', 'above `initial`', highest)
         low, high, start = (math.log(x) for x in (lowest, highest, initial))
         self.lowest, self.highest = lowest, highest
-        share = (start - low) / (high - low)
-        self.x = nn.Parameter(torch.tensor(share).logit())
+        # in Python's doubles: near 1, a share in float32 would be rounded to it
+        below, above = ((x / (high - low)) for x in (start - low, high - start))
+        least = torch.finfo()  # of the dtype in which it learns
+        learns = below > least.tiny and above > least.eps
+        what = 'farther from its bounds, beside which it could not learn'
+        require(learns, 'initial', what, initial)
+        x = math.log(below) - math.log(above)
+        self.x = nn.Parameter(torch.tensor(x))
 
     def forward(self) -> Tensor:  # 0-d
         low, high = math.log(self.lowest), math.log(self.highest)
@@ -47,5 +55,6 @@ class LearnedTemperature(nn.Module):
 
 # %% ../nbs/library/18_learned_temperature.ipynb #00888670
 def value_of(temperature: float | nn.Module) -> float | Tensor:
+    "A number > 0, or a 0-d tensor; `ValueError` for any other number, and for several."
     t = temperature() if isinstance(temperature, nn.Module) else temperature
-    return t if isinstance(t, Tensor) else as_number(t)
+    return as_temperature(t)

@@ -163,7 +163,7 @@ class SSCL(MoCHi):
 
     An instance makes the mixtures. `sscl_parts(SSCL())` are the two parts of the loss,
     and gradient flows through the weights unless `detach`. Source: Dong et al. 2023.
-    Raises `ValueError` for numbers out of range.
+    Raises `ValueError` for numbers out of range, and in a loss with other weights.
 
     >>> ContrastiveLoss(**sscl_parts(SSCL(beta=1.0)), loss=InfoNCE(0.1))(z1, z2)
     """
@@ -175,6 +175,13 @@ class SSCL(MoCHi):
         super().__post_init__()
         HCL(self.beta, self.detach)  # checks both
         with_fields(self, beta=as_number(self.beta))
+
+    def check_beside(self, weights: Any) -> None:
+        "Refuse, in a loss, weights by which `beta` and `detach` would be ignored."
+        given = getattr(weights, 'beta', None), getattr(weights, 'detach', None)
+        same = isinstance(weights, HCL) and given == (self.beta, self.detach)
+        asked = lambda: f'HCL({self.beta}, {self.detach}), as sscl_parts(…) has them'
+        require(same, 'weights', asked, weights)
 
 # %% ../nbs/library/47_mixtures.ipynb #c7b3a253
 @strategy(

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .arguments import check_ids, is_float_matrix, is_number, is_whole, require
-from .arguments import shape_of
+from .arguments import check_ids, check_switches, is_float_matrix, is_number
+from .arguments import is_whole, require, shape_of
 from .embeddings import EMPTY, MEMORY, Embeddings, embed, unit_norm
 from .gather import all_gather, rank_and_size, require_alike
 
@@ -28,7 +28,8 @@ class KeyQueue(nn.Module):
 
     All of it is in the `state_dict`. A `push` outside a process group writes the given
     keys, and within one the keys of all processes, in the same order everywhere. Raises
-    `ValueError` for sizes that are no whole numbers from 1.
+    `ValueError` for sizes that are no whole numbers from 1, for a `stores_hidden` that
+    is neither True nor False, and for pushed tensors that do not fit each other.
     """
 
     z: Tensor
@@ -47,6 +48,7 @@ class KeyQueue(nn.Module):
         super().__init__()
         for name, value in (('size', size), ('dim', dim)):
             require(is_whole(value, 1), name, 'a whole number ≥ 1', value)
+        check_switches(stores_hidden=stores_hidden)
         self.size, self.dim, self.stores_hidden = int(size), int(dim), stores_hidden
         self.register_buffer('z', torch.zeros(size, dim))  # (q d) unit norm
         # raw norm; 0 of a zero vector, so that averages of buffers stay finite
@@ -120,6 +122,7 @@ def check_push(
     require(fits, 'keys', f'of shape (b {queue.dim})', tuple(keys.shape))
     if queue.stores_hidden:
         require(hidden is not None, 'hidden', 'given to a queue that stores it', None)
+    if hidden is not None:  # even where it is not stored
         fits = is_float_matrix(hidden) and len(cast(Tensor, hidden)) == len(keys)
         require(fits, 'hidden', f'of shape ({len(keys)} f)', shape_of(hidden))
     for name, x in ids.items():
@@ -150,9 +153,12 @@ def follow(
     encoder: nn.Module,  # of the same shape
     momentum: float,  # in [0, 1): share of the old weights
 ) -> None:
-    "Move the parameters of the slow encoder towards the encoder's."
+    "Move the slow encoder towards the encoder; `ValueError` for one of another shape."
     right = is_number(momentum) and 0 <= momentum < 1
     require(right, 'momentum', 'a number in [0, 1)', momentum)
     moved: list[Tensor] = list(slow.parameters())
     towards: list[Tensor] = list(encoder.parameters())
+    shapes = [[tuple(x.shape) for x in some] for some in (moved, towards)]
+    what = 'of the same shapes as the encoder that it follows'
+    require(shapes[0] == shapes[1], 'the slow encoder', what, shapes[0])
     torch._foreach_lerp_(moved, towards, 1 - momentum)

@@ -193,6 +193,10 @@ def supervised(anchors: Embeddings, candidates: Embeddings) -> Roles:
     return Roles(positive, roles.negative & ~same_class)
 
 
+# a loss refuses the rule where there are none
+supervised.needs_labels = True  # type: ignore[attr-defined]
+
+
 def fewer_negatives(roles: Roles | tuple[Tensor, Tensor], allowed: Tensor) -> Roles:
     "The same positives, and of the negatives those that are allowed: (a n) bool."
     known = as_roles(roles)

@@ -214,7 +214,8 @@ def swap_candidates(i: Indicator, c: Contrast) -> Indicator:
 class Placebo(UnReMix):
     """UnReMix with the uncertainty, or more, of other candidates.
 
-    Raises `ValueError` as `UnReMix` does, and for what is no `swap`.
+    Raises `ValueError` as `UnReMix` does, for what is no `swap`, and for a swap of what
+    does not count, which would be UnReMix itself.
     """
 
     swap: str = 'u'  # 'u': uncertainty is another candidate's; 'ur': both are
@@ -223,6 +224,11 @@ class Placebo(UnReMix):
         super().__post_init__()
         known = is_one_of(self.swap, ('u', 'ur'))
         require(known, 'swap', "'u' or 'ur'", self.swap)
+        by_uncertainty, by_distance = self.asks
+        some = by_uncertainty or (by_distance and self.swap == 'ur')
+        of = 'mix' if self.pool == 'linear' else 'mix or kappa'
+        what = f'of an opinion that counts, which {of} leaves out'
+        require(some, 'swap', what, self.swap)
 
     def opinions(
         self, c: Contrast, u: Indicator | None = None

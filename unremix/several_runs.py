@@ -26,7 +26,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from .arguments import require
-from .config import TrainConfig, assign
+from .config import TrainConfig, assign_all
 from .machine import Interrupted, free_memory, stop_signals
 from .run_parts import Run, make_criterion, make_model, require_device, set_up
 from .starting_weights import file_of, fitting, read_weights
@@ -54,8 +54,7 @@ def rehearse(
     known = dict(hidden=hidden, true_labels=torch.arange(4) % 2, return_stats=True)
     criterion = make_criterion(cfg).eval()  # a rehearsal, of which nothing is learnt
     criterion(z1, z2, **known)
-    for knob, end in cfg.schedule.ends.items():
-        assign(criterion, knob, end)
+    assign_all(criterion, cfg.schedule.ends)
     criterion(z1, z2, **known)
 
 # %% ../nbs/library/72_several_runs.ipynb #d807ba26

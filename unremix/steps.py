@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import assign
+from .config import assign_all
 from .config_groups import LR_SCHEDULES
 from .gradient_cache import MicroBatches, RandomState, set_random_state
 from .pieces import PiecesLoss
@@ -66,7 +66,7 @@ def assign_schedules(run: Run, step: int) -> dict[str, float]:
     for knob, start in run.start.items():
         end = schedule.ends[knob]
         now[knob] = scheduled(start, end, progress, schedule.anneal_steps)
-        assign(run.criterion, knob, now[knob])
+    assign_all(run.criterion, {knob: now[knob] for knob in run.start})
     return now
 
 # %% ../nbs/library/67_steps.ipynb #afe209cf

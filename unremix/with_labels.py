@@ -47,13 +47,14 @@ class SupCon:
     """Views of the anchor's image and class are positives, all others negatives.
 
     `SupCon()(anchors, candidates)` gives the roles, two (a n) bool tables. It is the
-    rule `supervised` under a name for training runs. A label below 0 is nobody's.
-    Source: Khosla et al. 2020, eq. 2.
+    rule `supervised` under a name for training runs. A label below 0 is nobody's;
+    a loss without any `labels` refuses the rule. Source: Khosla et al. 2020, eq. 2.
 
     >>> ContrastiveLoss(pairs=SupCon(), temperature=.1)(z1, z2, labels=y)
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    needs_labels: ClassVar[bool] = True
 
     def __call__(self, anchors: Embeddings, candidates: Embeddings) -> Roles:
         return supervised(anchors, candidates)
@@ -106,6 +107,7 @@ class HSCL:
     full_count: bool = True  # factor 2b−2 as released; False: number of negatives
 
     reads: ClassVar[tuple[str, ...]] = ()  # none of the embeddings' extras
+    needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_beta(self.beta)

@@ -239,8 +239,8 @@ STATISTICS = of('statistics.py', SEEN,
         'sign of the entropy',
     ),
     (
-        'tied = (log_w == last) & (log_w > -math.inf)',
-        'tied = log_w == last',
+        'tied = (log_w >= last - TIE) & ~above & (log_w > -math.inf)',
+        'tied = (log_w >= last - TIE) & ~above',
         'cells that are no negatives are never among the heaviest',
     ),
     (
@@ -729,7 +729,7 @@ TRAIN = [
     ('progress = min(int(', 'progress = max(int(', 'plateaus end at the end'),
     (('    for group in run.optimizer.param_groups:\n'
         "        group['lr'] = now['lr']"), '', 'the learning rate is used'),
-    ('        assign(run.criterion, knob, now[knob])\n', '', 'schedules are used'),
+    ('    assign_all(run.criterion, {knob: now[knob] for knob in run.start})\n', '', 'schedules are used'),
     ('with torch.no_grad(), run.fabric.autocast():', 'with torch.no_grad():', 'keys at the precision of the queries'),
     ('with torch.no_grad(), run.fabric.autocast():', 'with run.fabric.autocast():', 'no graph of the keys is kept'),
     ('key_z, key_hidden = run.follower(keys)', 'key_z, key_hidden = run.follower(queries)', 'keys show the other view'),

@@ -74,8 +74,8 @@ INFO_NCE = (
             'weights that do not average 1 would be debiased by a wrong number',
         ),
         (
-            'return torch.where(lacks, 0.0, log_negatives - sums.mean_positive)',
-            'return torch.where(lacks, 0.0, log_negatives)',
+            'return or_zero(log_negatives - sums.mean_positive, both)',
+            'return or_zero(log_negatives, both)',
             'the decoupled loss would not pull the positive',
         ),
     )
@@ -137,9 +137,14 @@ INFO_NCE = (
         'info_nce.py',
         FINITE,
         (
-            'return torch.where(no_positive, 0.0, against + among)',
+            'return or_zero(against + among, ~no_positive)',
             'return against + among',
             'an anchor without positives would have a loss',
+        ),
+        (
+            'return torch.where(some | ~losses.isfinite(), losses, 0.0)',
+            'return torch.where(some, losses, 0.0)',
+            'NaN would be hidden where an anchor has no negatives',
         ),
         (
             'return torch.where(rest.isnan(), math.nan, at_floor.to(rest.dtype))',

@@ -420,8 +420,8 @@ CLASS = (
             'nobody would see which temperature was learnt',
         )) + of('learned_temperature.py', METHODS,
         (
-            'share = (start - low) / (high - low)',
-            'share = (start - low) / high.abs().clamp_min(1)',
+            'x = math.log(below) - math.log(above)',
+            'x = math.log(below)',
             'a learnt temperature would not begin where it was told',
         ),
         (
