@@ -417,3 +417,22 @@ def test_two_processes_meet_a_held_folder(tmp_path):
         job = Job(run_of(**SMALL | {'devices': 2}), tmp_path)
         assert set(job.wait()) == {1}
     assert not (tmp_path/'config.json').exists()
+
+
+def test_what_a_user_calls_part_stays(tmp_path):
+    "Only what `write_atomic` left is removed, and only if it is a file."
+    others = ['film.mkv.part', 'a.0a1b2c3.part', 'a.0A1B2C3D.part', 'a.0a1b2c3d.part.bak']
+    for name in [*others, 'result.json.0a1b2c3d.part']: (tmp_path/name).touch()
+    (tmp_path/'folder.0a1b2c3d.part').mkdir()
+    with hold_folder(tmp_path): pass
+    assert {p.name for p in tmp_path.iterdir()} == {*others, 'folder.0a1b2c3d.part'}
+
+
+@pytest.mark.parametrize('leads', ('to a file', 'nowhere yet'))
+def test_a_link_stays_a_link(leads, tmp_path):
+    (tmp_path/'disk').mkdir()
+    (tmp_path/'x').symlink_to('disk/x')
+    if leads == 'to a file': (tmp_path/'disk'/'x').write_bytes(b'old')
+    write_atomic(tmp_path/'x', lambda f: f.write(b'new'))
+    assert (tmp_path/'x').is_symlink() and (tmp_path/'disk'/'x').read_bytes() == b'new'
+    assert [p.name for p in (tmp_path/'disk').iterdir()] == ['x']

@@ -221,7 +221,8 @@ def export_encoder(
     """
     require(is_one_of(to, FORMATS), 'to', f'one of {list(FORMATS)}', to)
     encoder, chosen = load_encoder(source), FORMATS[to]
-    path = Path(out) if out else beside(source) / chosen.file
+    given = Path(out) if out else beside(source) / chosen.file
+    path = Path(os.path.realpath(given))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     trial = path.with_name(f'trial-{os.getpid()}-{path.name}')
     try:
@@ -230,7 +231,7 @@ def export_encoder(
         os.replace(trial, path)
     finally:
         trial.unlink(missing_ok=True)
-    return path, difference
+    return given, difference
 
 # %% ../nbs/library/101_export.ipynb #3d657a18
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FACTS', 'MORE_FACTS', 'verdict_of', 'cells_of', 'as_markdown', 'scores_csv', 'losses_in', 'mean_of',
-           'curves_png', 'command_of', 'made_how', 'figure_section', 'of_comparison', 'of_run', 'write_text',
-           'write_report']
+           'curves_png', 'command_of', 'made_how', 'figure_section', 'of_comparison', 'of_run', 'write_report']
 
 # %% ../nbs/library/110_report.ipynb #2acc1df0
 import csv
@@ -28,7 +27,7 @@ from .html_page import Page, Section, code_block, figure_bytes, figure_html
 from .html_page import paragraph, render, table_html
 from .own_images import keep_images
 from .rows import SCORES
-from .safe_files import read_json, write_atomic
+from .safe_files import read_json, write_text
 from .style import colors_of
 from .table import cell_text, difference_text, more_scores, reference_of
 from .table import what_failed, what_is_missing
@@ -230,10 +229,6 @@ def of_run(out: Path, result: dict[str, Any]) -> Page:
     command = command_of(config, 'train')
     page.sections.append(made_how(result, config, command))
     return page
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda f: f.write(text.encode()))
 
 
 @keep_images()
