@@ -25,6 +25,7 @@ from .evaluate import load_run
 from .heaviest_negatives import negatives
 from .html_page import Page, Section, code_block, figure_bytes, figure_html
 from .html_page import paragraph, render, table_html
+from .json_lines import log_lines
 from .own_images import keep_images
 from .rows import SCORES
 from .safe_files import read_json, write_text
@@ -101,9 +102,7 @@ def scores_csv(rows: dict[str, Any]) -> str:
 # %% ../nbs/library/110_report.ipynb #b69bbbb2
 def losses_in(path: Path) -> tuple[list[int], list[float]]:  # steps, losses
     "What a log says of the loss."
-    text = path.read_text(encoding='utf-8') if path.is_file() else ''
-    lines = [json.loads(line) for line in text.splitlines() if line.endswith('}')]
-    known = [line for line in lines if line.get('loss') is not None]
+    known = [line for line in log_lines(path) if line.get('loss') is not None]
     return [line['step'] for line in known], [line['loss'] for line in known]
 
 
