@@ -272,6 +272,17 @@ def test_a_knob_is_blamed_only_if_the_strategy_has_it():
     assert 'temperature=1e-09' in unremix.checkpoint.likely_knob(run_of(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
 
 
+@pytest.mark.parametrize('knobs', [dict(kappa=2.), dict(kappa=None, beta=None), dict(beta=(1., 2.), kappa='x'), dict(temperature=(.5, .1), kappa=()), dict(kappa=(1., None)), dict(beta=True, temperature=None)], ids=str)
+def test_knobs_of_ones_own_may_be_anything(knobs):
+    optim = SimpleNamespace(lr=1e30, optimizer='sgd', weight_decay=0.)
+    cfg = SimpleNamespace(fields=lambda: {'lr': 1e30} | knobs, optim=optim, run=SimpleNamespace(precision='32-true'))
+    assert unremix.checkpoint.likely_knob(cfg, {}) == (', most likely because of lr=1e+30', 'lower lr')
+    optim.lr = .01
+    assert unremix.checkpoint.likely_knob(cfg, {})[0] == ''
+    cfg.fields = lambda: {'kappa': 1e9}
+    assert 'kappa=1000000000.0' in unremix.checkpoint.likely_knob(cfg, {})[0]
+
+
 # Signals
 
 SIGNALS = [n for n in ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGTERM', 'SIGINT') if hasattr(signal, n)]

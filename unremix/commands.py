@@ -10,7 +10,6 @@ __all__ = ['OF_COMMAND', 'SUPPRESS', 'TrainCommand', 'SharedConfig', 'RowsConfig
 # %% ../nbs/library/84_commands.ipynb #9510a7a7
 import ast
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
