@@ -59,7 +59,7 @@ MUTANTS = [
         ('path = place_of(source)', 'path = Path(source)', 'a run can begin with the shipped encoder'),
         tests='tests/test_pretrained.py::test_a_run_begins_with_it'),
     *of('export.py',
-        ('beside(source) / chosen.file', 'Path(source) / chosen.file', 'exported into the current folder'),
+        ('beside(source) / FORMATS[to].file', 'Path(source) / FORMATS[to].file', 'exported into the current folder'),
         tests='tests/test_pretrained.py::test_export_by_name_goes_into_the_current_folder'),
     *of('data.py',
         ('ids[i] = first.setdefault(table[name], i)', 'ids[i] = i', 'images of one id are one')),
