@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Fields', 'Cell', 'SAME_ANYWHERE', 'IMAGES', 'NAMED', 'OF_RESULT', 'Grid', 'read_grid', 'check_shape', 'runs_of',
-           'check_strategy', 'check_cells', 'runs_of_cell', 'differing', 'run_key', 'former_keys', 'key_of', 'spelt',
+           'check_strategy', 'runs_of_cell', 'differing', 'run_key', 'check_cells', 'former_keys', 'key_of', 'spelt',
            'images_of', 'is_of', 'line_of', 'lines_of', 'remaining']
 
 # %% ../nbs/library/80_grid.ipynb #f55f6627
@@ -105,15 +105,6 @@ def check_strategy(fields: Fields) -> None:
         require(other is ..., knob, allowed, other)
 
 
-def check_cells(grid: Grid) -> None:
-    "Raise `ValueError` for two cells that are one run."
-    asked: dict[str, str] = {}  # key: name
-    for name, cfg in runs_of(grid):
-        first = asked.setdefault(run_key(cfg), name)
-        if first != name:
-            raise ValueError(f'cell {name!r} is the run of cell {first!r}: remove one')
-
-
 def runs_of_cell(grid: Grid, cell: str, name: str, fields: Fields) -> list[TrainConfig]:
     "One run per seed; the sentence of a `ValueError` names the cell."
     seeds = fields.pop('seeds', grid.seeds)
@@ -159,6 +150,15 @@ def run_key(cfg: TrainConfig) -> str:
     Fields at their defaults do not count, so that a later release may add some.
     """
     return key_of(cfg, spelt(cfg, float, float), NOT_OF_THE_RUN)
+
+
+def check_cells(grid: Grid) -> None:
+    "Raise `ValueError` for two cells that are one run."
+    asked: dict[str, str] = {}  # key: name
+    for name, cfg in runs_of(grid):
+        first = asked.setdefault(run_key(cfg), name)
+        if first != name:
+            raise ValueError(f'cell {name!r} is the run of cell {first!r}: remove one')
 
 
 def former_keys(cfg: TrainConfig) -> set[str]:
