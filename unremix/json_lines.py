@@ -23,7 +23,7 @@ def as_line(value: Line) -> str:
 
 
 def log_lines(path: Path) -> Iterator[Line]:
-    "The lines of a `log.jsonl` that can be read; a crash or a disk has lost the others."
+    "The lines of a `log.jsonl` that can be read; a crash has lost the others."
     for text in path.read_bytes().split(b'\n') if path.is_file() else ():
         try:
             line = json.loads(text)
