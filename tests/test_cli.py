@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from unremix.cli import COMMANDS, main
+from unremix.command_runs import SweepCommand
+from unremix.commands import compare_command, train_command
+from unremix.config import TrainConfig
 from unremix.config_groups import GROUPS
-from unremix.parsing import sentence
+from unremix.parsing import parse, sentence
 from unremix.presets import PRESETS
 from unremix.registry import known
 
@@ -20,7 +23,8 @@ TRAIN = [ # arguments after `train`, words of the sentence
     *[(['--'+name.replace('_', '-'), value], [name, allowed]) for name, value in BELOW.items() for _, words in [LIMITS[name]] for allowed in [words() if callable(words) else words]],
     (['--temperature-end', '0'], ['temperature_end', '> 0']), (['--strategy', 'hcl', '--tau-plus-end', '1'], ['tau_plus_end', '[0, 1)']),
     (['--strategy', 'hcl', '--beta-end', '-1'], ['beta_end', '≥ 0']), (['--temperature-end', '.1', '--anneal-steps', '0'], ['anneal_steps', '1 or more']),
-    (['--beta-end', '0'], ['beta_end', 'None with simclr']), (['--beta', '2'], ['beta is no knob of simclr, which has temperature']),
+    (['--beta-end', '0'], ['beta_end', 'None with simclr']), (['--strategy', 'hcl', '--beta-end'], ['beta_end must be given a number']),
+    (['--strategy', 'hcl', '--beta-end', '--temperature-end', '1'], ['beta_end must be given a number']), (['--queue-size', '1000000000000'], ['the keys of the queue need', 'GB of memory', 'queue_size']), (['--beta', '2'], ['beta is no knob of simclr, which has temperature']),
     (['--strategy', 'hcl', '--bta', '2'], ['bta', 'perhaps beta']), (['--epoch', '2'], ['epoch', 'perhaps epochs']),
     (['--strategy', 'no.module:Mine'], ['no.module:Mine', 'cannot be imported']),
     (['--seed', '2147483648'], ['seed', '2**31-1']), (['--lr', 'nan'], ['lr', 'above 0']), (['--lr', 'inf'], ['lr', 'finite']),
@@ -52,7 +56,8 @@ COMPARE = [
     (['--strategies', 'simclr', '--beta', '2'], ['beta', 'None with simclr']), (['--bta', '2'], ['bta', 'perhaps beta']),
     (['--strategy', 'hcl'], ['strategy', 'perhaps strategies']), (['--strategies', 'hcl(bta=2)'], ['bta', 'perhaps beta']),
     (['--strategies', 'hcl(lr=1)'], ['lr', 'shared']), (['--strategies', 'hcl', 'hcl(beta=1.)'], ['strategies', 'different']), (['--seeds', '0'], ['seeds', '1 or more']), (['--timed-steps', '-1'], ['timed_steps', '0 or more']),
-    (['--temperature', '-1'], ['temperature']), (['--dataset', 'cats'], ['dataset'])]
+    (['--temperature', '-1'], ['temperature']), (['--dataset', 'cats'], ['dataset']),
+    (['--strategies', 'hcl', '--beta-end', '--temperature-end', '1'], ['beta_end must be given a number']), (['--strategies', 'hcl', '--beta-end'], ['beta_end must be given a number'])]
 
 def refused(capsys, args, words):
     "Exit status 2 and one sentence with the words on stderr."
@@ -214,3 +219,41 @@ def test_as_a_module():
     assert told.returncode == 0 and all(c in told.stdout for c in COMMANDS)
     wrong = subprocess.run([sys.executable, '-m', 'unremix', 'dance'], capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.startswith('unremix: error: command must be')
+
+MEMORY = {'cpu': RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes."),
+          'gpu': torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.'), 'python': MemoryError(), 'size': RuntimeError('Storage size calculation overflowed with sizes=[1]')}
+
+@pytest.mark.parametrize('kind', MEMORY)
+def test_memory_that_cannot_be_had(kind, capsys):
+    def run(args): raise MEMORY[kind]
+    assert main(['train'], run) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('unremix: error: memory ran out: ') and error.count('\n') == 1
+
+def test_other_errors_of_pytorch_are_ours():
+    def run(args): raise RuntimeError('shape mismatch')
+    with pytest.raises(RuntimeError, match='shape mismatch'): main(['train'], run)
+
+@pytest.mark.parametrize('command', (train_command, compare_command))
+def test_a_value_may_begin_with_a_dash(command):
+    assert command(['--out=-x']).out == Path('-x') and command(['--out=--x=y']).out == Path('--x=y')
+    config = command(['--data-root=-x', '--lr=1']).config
+    assert '-x' == getattr(config, 'train', config).data.data_root
+
+def test_a_dash_before_a_number():
+    schedule = train_command(['--strategy=hcl', '--temperature-end=.1', '--data-root=-x']).config
+    assert schedule.schedule.ends == {'temperature': .1} and schedule.data.data_root == '-x'
+    with pytest.raises(ValueError, match='beta_end.*≥ 0'): train_command(['--strategy=hcl', '--beta-end=-1'])
+
+@pytest.mark.parametrize('words', (['--out=~/x'], ['--out', '~/x']))
+def test_the_home_folder_that_the_shell_has_left(words, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    assert train_command(words).out == compare_command(words).out == Path('/home/me/x')
+    swept = parse(SweepCommand, ['grid.toml', *words], 'unremix sweep')
+    assert swept.out == Path('/home/me/x') and swept.grid == Path('grid.toml')
+
+def test_the_home_folder_in_a_table(monkeypatch):
+    "As in a grid; a name within a path stays."
+    monkeypatch.setenv('HOME', '/home/me')
+    cfg = TrainConfig.of({'data_root': '~/photos', 'sample_ids': None, 'start_from': 'runs/~/x', 'dataset': 'imagefolder'})
+    assert (cfg.data.data_root, cfg.model.start_from) == ('/home/me/photos', 'runs/~/x')

@@ -243,7 +243,7 @@ def test_waits_as_long_as_another_process_decodes(here, capsys):
     root, kept = here
     path = load_decoded('train', root, kept, 8).x.path
     no_json(path)
-    (kept/f'{path.name}.0123.part').write_bytes(b'half')
+    (kept/f'{path.name}.01234567.part').write_bytes(b'half')
     found = []
     with hold(path.with_suffix('.lock'), 'test'):
         thread = threading.Thread(target=lambda: found.append(load_decoded('train', root, kept, 8)))

@@ -171,3 +171,24 @@ def test_scores_of_today_reach_the_report(tmp_path, written, monkeypatch, capsys
     whole.write_text('{"rows": {}}')
     assert main(['evaluate', str(cell)]) == 0
     assert written == [alone] and f'{whole} has the scores from before' in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- files
+
+
+NO_UTF8 = os.fsdecode(b'runs/caf\xe9')
+
+
+def test_a_path_that_is_no_utf8_is_spelt_out(failed, tmp_path):
+    "A folder of images may have such a name, and the run is trained by then."
+    failed['config']['train']['data']['data_root'] = NO_UTF8
+    page = report.of_comparison(tmp_path, failed)
+    report.write_text(tmp_path / 'report.html', report.render(page))
+    assert r'runs/caf\udce9' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
+
+def test_a_row_that_failed_by_such_a_path_has_its_tables(failed, tmp_path):
+    failed['rows']['hcl']['failed'] = f'seed 0: {NO_UTF8} is gone'
+    report.of_comparison(tmp_path, failed)
+    for name in ('table.md', 'table.csv'):
+        assert r'caf\udce9' in (tmp_path / name).read_text(encoding='utf-8')

@@ -272,6 +272,17 @@ def test_a_knob_is_blamed_only_if_the_strategy_has_it():
     assert 'temperature=1e-09' in unremix.checkpoint.likely_knob(run_of(**SMALL, temperature_end=1e-9), {'temperature': 1e-9})[0]
 
 
+@pytest.mark.parametrize('knobs', [dict(kappa=2.), dict(kappa=None, beta=None), dict(beta=(1., 2.), kappa='x'), dict(temperature=(.5, .1), kappa=()), dict(kappa=(1., None)), dict(beta=True, temperature=None)], ids=str)
+def test_knobs_of_ones_own_may_be_anything(knobs):
+    optim = SimpleNamespace(lr=1e30, optimizer='sgd', weight_decay=0.)
+    cfg = SimpleNamespace(fields=lambda: {'lr': 1e30} | knobs, optim=optim, run=SimpleNamespace(precision='32-true'))
+    assert unremix.checkpoint.likely_knob(cfg, {}) == (', most likely because of lr=1e+30', 'lower lr')
+    optim.lr = .01
+    assert unremix.checkpoint.likely_knob(cfg, {})[0] == ''
+    cfg.fields = lambda: {'kappa': 1e9}
+    assert 'kappa=1000000000.0' in unremix.checkpoint.likely_knob(cfg, {})[0]
+
+
 # Signals
 
 SIGNALS = [n for n in ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGTERM', 'SIGINT') if hasattr(signal, n)]
@@ -417,3 +428,22 @@ def test_two_processes_meet_a_held_folder(tmp_path):
         job = Job(run_of(**SMALL | {'devices': 2}), tmp_path)
         assert set(job.wait()) == {1}
     assert not (tmp_path/'config.json').exists()
+
+
+def test_what_a_user_calls_part_stays(tmp_path):
+    "Only what `write_atomic` left is removed, and only if it is a file."
+    others = ['film.mkv.part', 'a.0a1b2c3.part', 'a.0A1B2C3D.part', 'a.0a1b2c3d.part.bak']
+    for name in [*others, 'result.json.0a1b2c3d.part']: (tmp_path/name).touch()
+    (tmp_path/'folder.0a1b2c3d.part').mkdir()
+    with hold_folder(tmp_path): pass
+    assert {p.name for p in tmp_path.iterdir()} == {*others, 'folder.0a1b2c3d.part'}
+
+
+@pytest.mark.parametrize('leads', ('to a file', 'nowhere yet'))
+def test_a_link_stays_a_link(leads, tmp_path):
+    (tmp_path/'disk').mkdir()
+    (tmp_path/'x').symlink_to('disk/x')
+    if leads == 'to a file': (tmp_path/'disk'/'x').write_bytes(b'old')
+    write_atomic(tmp_path/'x', lambda f: f.write(b'new'))
+    assert (tmp_path/'x').is_symlink() and (tmp_path/'disk'/'x').read_bytes() == b'new'
+    assert [p.name for p in (tmp_path/'disk').iterdir()] == ['x']

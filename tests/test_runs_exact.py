@@ -12,6 +12,8 @@ from configs import run_of
 import unremix
 from unremix.checkpoint import before, load_checkpoint, newest_good, restore, save_checkpoint
 from unremix.devices import first_not_finite, on_first
+from unremix.loggers import kept_lines
+from unremix.report import losses_in
 from unremix.run_folder import check_folder, claim_folder, cut_log, disagreement, recorded
 from unremix.safe_files import HELD, FolderInUse, read_json, write_atomic, write_json
 from unremix.train import code_version
@@ -144,6 +146,20 @@ def test_log_before_a_step(tmp_path):
     path.write_text('{"step": 0}\n{"step": 2}\n{"step": 3}\n{"step": 4}\n{"st')
     cut_log(path, 4)
     assert path.read_text() == '{"step": 0}\n{"step": 2}\n{"step": 3}\n'
+    path.write_bytes(b'{"step": 0}\n' + bytes(20) + b'\n{"st\n[3]\n{"loss": 1}\n\xff\n{"step": 2}\n{"step": 4}') # as a disk may have it
+    assert [step for _, step in kept_lines(path)] == [0, 2, 4] and losses_in(path) == ([], [])
+    cut_log(path, 4)
+    assert path.read_text() == '{"step": 0}\n{"step": 2}\n'
+
+
+FOREIGN = {'a strategy without a name': {'strategy': {'lr': 1}}, 'one of another program': {'strategy': 'ddp', 'lr': .1}, 'a schedule that is none': {'schedule': 3}, 'a list': {'train': [1]}}
+
+
+@pytest.mark.parametrize('case', FOREIGN)
+def test_a_foreign_configuration_is_named(case, tmp_path):
+    write_json(tmp_path/'config.json', FOREIGN[case])
+    for asked in (lambda: check_folder(tmp_path, Cfg()), lambda: recorded(tmp_path, 'lr')):
+        with pytest.raises(ValueError, match=r"^'.*config.json' is no configuration of unremix \(.*\): give another folder$"): asked()
 
 
 # Checkpoints

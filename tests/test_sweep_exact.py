@@ -12,6 +12,7 @@ from unremix.command_runs import sweep_text
 from unremix.config_groups import PRECISIONS
 from unremix.grid import Grid, is_of, line_of, read_grid, remaining, run_key, runs_of
 from unremix.run_parts import resolve
+from unremix.safe_files import FolderInUse, hold
 from unremix.several_runs import limited
 from unremix.sweep import by_cell, finish_run, paired, read_lines, results_of, sweep
 
@@ -66,6 +67,12 @@ BAD = {
     'field': ({'cells': {'bad': {'strategie': 'hcl'}}}, "cell 'bad': strategie is no knob of simclr, which has temperature"),
     'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig, seed excepted, got 'seed'"),
     'two processes': ({'cells': {'bad': {'devices': 2}}}, "devices × num_nodes of 'bad' must be 1 in a sweep"),
+    'a knob in two places': ({'cells': {'bad': {'strategy': 'hcl(beta=2)'}}, 'vary': {'beta': [.5, 4.]}}, "cell 'bad beta=0.5': beta must be given once, not also as 2 behind the strategy, got 0.5"),
+    'in the base too': ({'cells': {'bad': {'strategy': 'hcl(beta=2)'}}, 'base': {'beta': 1.}}, "cell 'bad': beta must be given once, not also as 2 behind the strategy, got 1.0"),
+    'a seed behind the strategy': ({'cells': {'bad': {'strategy': 'hcl(seed=3)'}}}, "cell 'bad': seed must be given once, not also as 3 behind the strategy, got 5"),
+    'no strategy': ({'cells': {'bad': {'strategy': 'hcl('}}}, "cell 'bad': strategy must be a name"),
+    'two names for one run': ({'cells': {'a': PLAIN, 'bad': PLAIN}}, "cell 'bad' is the run of cell 'a': remove one"),
+    'one run by a value of vary': ({'cells': {'a': PLAIN, 'bad': PLAIN | {'lr': .1}}, 'vary': {'lr': [.1, .2]}}, "cell 'bad lr=0.1' is the run of cell 'a lr=0.1'"),
     'no seeds': ({'cells': {'bad': {'seeds': 0}}}, "seeds of 'bad' must be a whole number ≥ 1, got 0"),
     'half a seed': ({'cells': {'bad': {'seeds': 1.5}}}, "seeds of 'bad' must be a whole number ≥ 1, got 1.5")}
 
@@ -82,6 +89,7 @@ SHAPES = {
     'cells = 3': 'cells must be a table, got 3', '[cells]\na = 3': "cell 'a' must be a table of fields, got 3",
     'vary = 3\n[cells]': 'vary must be a table, got 3', '[cells]\n[vary]\nlr = 1.0': "vary 'lr' must be a list of values, got 1.0",
     'base = [1]\n[cells]': 'base must be a table, got [1]', 'seeds = 0\n[cells]': 'seeds must be a whole number ≥ 1, got 0',
+    '[cells]\n[vary]\nlr = [1.0, 0.5, 1]': "vary 'lr' must be a list of different values, got [1.0, 0.5, 1]",
     'seeds = "two"\n[cells]': "seeds must be a whole number ≥ 1, got 'two'", 'seed = -1\n[cells]': 'seed must be a whole number ≥ 0, got -1'}
 
 
@@ -211,8 +219,8 @@ def test_a_line_cut_off_is_written_again(play, tmp_path):
 
 def test_equal_cells_share_a_run(play, tmp_path):
     asked = play()
-    lines = sweep(Grid('x', {'a': PLAIN, 'same': PLAIN}, seeds=1), tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
-    assert [l['cell'] for l in lines] == ['a', 'same'] and len(asked) == 1
+    cells = [(name, TrainConfig.of(PLAIN)) for name in ('a', 'same')]
+    assert [name for name, _, _ in results_of(cells, tmp_path, 1)] == ['a', 'same'] and len(asked) == 1
 
 
 def test_divergence_is_a_result(play, tmp_path, capsys):
@@ -259,8 +267,8 @@ def test_threads_of_a_run(play, tmp_path):
 
 @pytest.mark.parametrize('name', ('workers', 'threads'))
 def test_counts(name, tmp_path):
-    for value in 0, 1.5:
-        with pytest.raises(ValueError, match=f'{name} must be 1 or more'): sweep(GRID, tmp_path/'lines.jsonl', **{name: value})
+    for value in 0, 1.5, 99999999999:
+        with pytest.raises(ValueError, match=f'{name} must be 1 to 1024, got {value}'): sweep(GRID, tmp_path/'lines.jsonl', **{name: value})
 
 
 def test_a_line_holds_numbers(play, tmp_path):
@@ -364,3 +372,67 @@ def test_a_paired_interval_by_hand():
 @pytest.mark.parametrize('b', [{0: 3.}, {7: 3.}, {}])
 def test_an_interval_needs_two_seeds(b):
     with pytest.raises(ValueError, match='seeds must be shared by both cells, 2 or more'): paired({0: 4., 1: 6.}, b)
+
+
+# the file of lines
+
+def held(cell, **more): return json.dumps({'experiment': 'x', 'cell': cell, 'seed': 0, 'key': '0'} | more, ensure_ascii=False)
+
+
+ODD = {'a blank behind it': held('old') + ' \n', 'no end of a line': held('old'), 'an empty line': held('old') + '\n\n',
+       'a line that Windows ended': held('old') + '\r\n', 'old end of a line in a name': held('o\u0085ld\u2028') + '\n'}
+
+
+@pytest.mark.parametrize('case', ODD)
+def test_no_line_is_lost(case, play, tmp_path):
+    "Whoever has edited the file, and whatever is in a name."
+    play()
+    out = tmp_path/'lines.jsonl'
+    out.write_text(ODD[case], encoding='utf-8')
+    old = json.loads(ODD[case])
+    assert read_lines(out) == [old]
+    assert len(sweep(GRID, out, tmp_path/'runs', progress=False)) == 3
+    assert read_lines(out)[0] == old and len(read_lines(out)) == 4
+    assert len(out.read_bytes().split(b'\n')) == 5
+
+
+def test_a_lost_line_is_told(tmp_path):
+    (tmp_path/'lines.jsonl').write_text(held('a') + '\n{"cel\n' + held('b') + '\n')
+    with pytest.raises(ValueError, match=r"^line 2 of '.*lines.jsonl' is no json: mend the file$"): read_lines(tmp_path/'lines.jsonl')
+
+
+@pytest.mark.parametrize('text', ('{"settings": 3}', '{"settings"', '{'*3))
+def test_somebody_elses_file_is_not_written(text, play, tmp_path):
+    asked, out = play(), tmp_path/'lines.jsonl'
+    out.write_text(text)
+    with pytest.raises(ValueError, match='out must be a new file, or the lines of a sweep'): sweep(GRID, out, tmp_path/'runs')
+    assert out.read_text() == text and not asked
+
+
+def test_lines_behind_a_link(play, tmp_path):
+    "The link stays, and both names of the file have one lock."
+    play()
+    (tmp_path/'disk').mkdir()
+    out = tmp_path/'lines.jsonl'
+    out.symlink_to('disk/lines.jsonl')
+    assert len(sweep(GRID, out, tmp_path/'runs', progress=False)) == 3 == len(read_lines(tmp_path/'disk'/'lines.jsonl')) and out.is_symlink()
+    with hold(tmp_path/'disk'/'lines.jsonl.in_use', 'x'), pytest.raises(FolderInUse, match=f"out='{out}' is in use"):
+        sweep(dataclasses.replace(GRID, seeds=3), out, tmp_path/'runs', progress=False)
+
+
+def test_a_reason_may_name_a_path_that_is_no_utf8(play, tmp_path):
+    play(fail(ValueError('caf\udce9 is gone')))
+    grid = Grid('x', {'a': PLAIN}, seeds=1)
+    for _ in range(2):
+        lines = sweep(grid, tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+        assert [line['failed'] for line in lines] == ['ValueError: caf\udce9 is gone']
+
+
+@pytest.mark.parametrize('out, runs, words', [('a/x.jsonl', 'runs', 'out=.*a/x.jsonl'), ('x.jsonl', 'a', 'runs=.*a'), ('x.jsonl', 'a/runs', 'runs=.*a/runs')])
+def test_places_that_cannot_be_written_are_told_first(out, runs, words, play, tmp_path, monkeypatch):
+    asked = play()
+    (tmp_path/'a').write_text('a file')
+    monkeypatch.setattr(module, 'rehearse_cells', lambda *asked: pytest.fail('loads images'))
+    with pytest.raises(OSError, match=f"^{words}' cannot be written .Not a directory.: give another folder$"):
+        sweep(GRID, tmp_path/out, tmp_path/runs, progress=False)
+    assert not asked and [p.name for p in tmp_path.iterdir()] == ['a']

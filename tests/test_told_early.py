@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from PIL import Image
 
 from configs import comparison, run_of
 from unremix import audit as auditing
+from unremix import compare as comparing
+from unremix import embed_folder as embedding
+from unremix import evaluate as scoring
+from unremix import export as exporting
 from unremix import image_task, run_folder
+from unremix import train as training
 from unremix.audit import audit
 from unremix.compare import compare
 from unremix.compare_config import rehearse_rows
@@ -82,6 +88,90 @@ def test_a_last_seed_that_is_too_large(tmp_path):
     refused(
         {'seed': last}, r'seed must be .*2\*\*31.* got 2147483648', tmp_path, seeds=2
     )
+
+
+# where results go
+
+
+def works(*asked, **named):
+    pytest.fail('the work has begun')
+
+
+PLACES = ['afile', 'afile/run', 'afile/deep/run']
+if Path('/proc/self').exists():
+    PLACES.append('/proc/run')
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_a_folder_that_cannot_be_made(place, tmp_path, monkeypatch):
+    (tmp_path / 'afile').write_text('a file')
+    out = tmp_path / place
+    monkeypatch.setattr(training, 'look', works)
+    monkeypatch.setattr(comparing, 'look_at_all', works)
+    words = f'out={str(out)!r} (cannot be written .*: give another folder|is a file)'
+    for begin in (
+        lambda: training.train(run_of(**SMALL), out, progress=False),
+        lambda: compare(comparison(**SMALL | ROWS), out, progress=False),
+    ):
+        with pytest.raises((OSError, ValueError), match=f'^{words}'):
+            begin()
+    assert [p.name for p in tmp_path.iterdir()] == ['afile']
+
+
+def test_files_of_embed_and_export(photos, tmp_path, monkeypatch):
+    (tmp_path / 'afile').write_text('a file')
+    monkeypatch.setattr(embedding, 'encoder_of', works)
+    monkeypatch.setattr(exporting, 'load_encoder', works)
+    out = tmp_path / 'afile' / 'x.npz'
+    words = f'^out={str(out)!r} cannot be written .Not a directory.: give another'
+    with pytest.raises(OSError, match=words):
+        embedding.embed_folder('pretrained', photos, out)
+    with pytest.raises(OSError, match=words):
+        exporting.export_encoder('pretrained', 'torchscript', out)
+
+
+def test_a_run_that_cannot_be_scored_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, 'load_run', lambda out: None)
+    monkeypatch.setattr(scoring, 'score', works)
+    (tmp_path / 'afile').write_text('a file')
+    with pytest.raises(OSError, match='^run=.* cannot be written .Not a directory.'):
+        scoring.evaluate(tmp_path / 'afile')
+
+
+# a run
+
+
+def test_weights_that_are_none(tmp_path, monkeypatch):
+    (tmp_path / 'bad.pth').write_bytes(b'hello')
+    monkeypatch.setattr(run_folder, 'load_part', works)
+    cfg = run_of(**SMALL, start_from=str(tmp_path / 'bad.pth'))
+    with pytest.raises(ValueError, match='^start_from=.* is no file of tensors'):
+        training.train(cfg, tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_weights_of_another_encoder_leave_no_folder(tmp_path):
+    torch.save({'encoder.0.0.weight': torch.zeros(3)}, tmp_path / 'other.pth')
+    cfg = run_of(**SMALL, start_from=str(tmp_path / 'other.pth'))
+    with pytest.raises(ValueError, match='does not hold this encoder'):
+        training.train(cfg, tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('held, most', ((None, 3), (1, 2)))
+def test_a_batch_that_is_larger_than_the_folder(held, most, tmp_path, monkeypatch):
+    for part, count in (('train', 3), ('test', 1)):
+        for i in range(count):
+            (tmp_path / part / 'cat').mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+            image.save(tmp_path / part / 'cat' / f'{i}.png')
+    monkeypatch.setattr(run_folder, 'load_part', works)
+    folder = {'dataset': 'imagefolder', 'data_root': str(tmp_path), 'limit': None}
+    asked = SMALL | folder | {'batch_size': 4, 'validation': held}
+    words = f'^batch_size must be at most the {most} training images, got 4$'
+    with pytest.raises(ValueError, match=words):
+        training.train(run_of(**asked), tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run').exists()
 
 
 # an audit

@@ -180,10 +180,11 @@ def test_the_command_asks_for_the_usual_number(monkeypatch):
 @pytest.mark.parametrize(
     'words, told',
     (
-        ('--workers 0', 'workers must be 1 or more, or None, got 0'),
+        ('--workers 0', 'workers must be 1 to 1024, or None, got 0'),
         ('--workers two', '--workers'),
         ('--workers 1.5', '--workers'),
-        ('--threads 0', 'threads must be 1 or more, or None, got 0'),
+        ('--threads 0', 'threads must be 1 to 1024, or None, got 0'),
+        ('--threads 99999999999', 'threads must be 1 to 1024, or None, got 9999'),
     ),
 )
 def test_bad_numbers(words, told, tmp_path, capsys):
@@ -309,3 +310,20 @@ def test_workers_end_with_a_killed_command(tmp_path):
     process.kill()
     process.wait()
     wait_until(lambda: not any(map(is_alive, workers)))
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such masks')
+def test_ctrl_c_is_seen_again_after_an_error():
+    "A worker that cannot be started must not leave a process that nobody can stop."
+    masked = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    before = masked()
+    with (
+        pytest.raises(OSError, match='no more processes'),
+        several_runs.without_ctrl_c(),
+    ):
+        assert signal.SIGINT in masked()
+        raise OSError('no more processes')
+    try:
+        assert masked() == before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

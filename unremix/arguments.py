@@ -4,13 +4,17 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'SMALL', 'ID_TYPES', 'WHOLE_NUMBERS', 'require', 'as_number', 'is_number', 'is_whole', 'are_numbers',
-           'is_one_of', 'check_switches', 'shape_of', 'is_float_matrix', 'check_ids', 'short', 'differing']
+           'is_one_of', 'check_switches', 'shape_of', 'is_float_matrix', 'check_ids', 'require_batch', 'require_place',
+           'short', 'differing']
 
 # %% ../nbs/library/00_arguments.ipynb #3cb3435f
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeGuard
 
 import torch
@@ -91,6 +95,27 @@ def check_ids(name: str, ids: Any, lengths: tuple[int, ...]) -> None:
 
     require(fits, name, shapes, tuple(ids.shape))
     require(ids.dtype in ID_TYPES, name, WHOLE_NUMBERS, ids.dtype)
+
+# %% ../nbs/library/00_arguments.ipynb #00f01de1
+def require_batch(batch_size: int, count: int, units: str) -> None:
+    "Raise `ValueError` for a batch that is larger than the training part."
+    allowed = f'at most the {count} training {units}'
+    require(batch_size <= count, 'batch_size', allowed, batch_size)
+
+
+def require_place(
+    folder: Path,  # that is there, or will be made
+    what: str,  # it is for, as the sentence says it
+) -> None:
+    "Raise `OSError` unless files can be made in a folder; leaves nothing there."
+    there = (x for x in (folder, *folder.parents) if os.path.lexists(x))
+    try:
+        with TemporaryFile(dir=next(there, folder)):
+            pass
+    except OSError as e:
+        raise OSError(
+            f'{what} cannot be written ({e.strerror}): give another folder'
+        ) from None
 
 # %% ../nbs/library/00_arguments.ipynb #0e8ee1e5
 def short(value: object) -> str:

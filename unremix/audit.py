@@ -26,7 +26,7 @@ from .html_page import Card, Grid, Page, Section, paragraph, render, table_html
 from .image_files import DatasetMissing, read_square
 from .image_notes import first_names
 from .parsing import parse
-from .safe_files import hold_folder, write_atomic
+from .safe_files import hold_folder, write_text
 
 # %% ../nbs/library/108_audit.ipynb #e55825a3
 SMALL, SHOWN = 32, 64  # pixels: to tell copies, and to look at
@@ -215,8 +215,7 @@ def audit(
         save_table(pair_table(audited, lists), out / 'pairs.csv')
         title = first_names([source.name])
         page = audit_page(audited, lists, title, at(SHOWN), missing)
-        text = render(page).encode()
-        write_atomic(out / 'audit.html', lambda f: f.write(text))
+        write_text(out / 'audit.html', render(page))
     return counts(audited, lists)
 
 # %% ../nbs/library/108_audit.ipynb #effa7b42

@@ -22,7 +22,7 @@ from .embedding_files import arrow
 from .findings import SURE, agreement, copy_score, doubt, group_ids
 from .findings import hard_but_different, may_be_copies, strangeness
 from .image_folder import is_utf8
-from .safe_files import write_atomic
+from .safe_files import write_atomic, write_text
 from .suspects import OPINIONS, Neighbours, Pairs, nearest_others, pairs_of
 
 # %% ../nbs/library/107_audit_lists.ipynb #3e0e6dcf
@@ -200,7 +200,7 @@ def pair_table(audited: Audited, lists: Lists) -> Table:
     return rows | {'across': [int(a != b) for a, b in both]}
 
 
-def as_csv(table: Table) -> bytes:
+def as_csv(table: Table) -> str:
     "Six digits, and nothing where there is no number."
 
     def line(row: Iterable[Any]) -> str:
@@ -210,13 +210,12 @@ def as_csv(table: Table) -> bytes:
         writer.writerow([f'{x:.6g}' if isinstance(x, float) else x for x in row])
         return file.getvalue().removesuffix('\r\n') + '\n'
 
-    return ''.join(map(line, [table, *zip(*table.values())])).encode()
+    return ''.join(map(line, [table, *zip(*table.values())]))
 
 
 def save_table(table: Table, path: Path) -> list[Path]:  # what was written
     "As csv, and as parquet beside it where pyarrow is installed."
-    content = as_csv(table)
-    write_atomic(path, lambda f: f.write(content))
+    write_text(path, as_csv(table))
     try:
         pa, pq = arrow()
     except ValueError:

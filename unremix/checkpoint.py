@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXTRAS', 'NEEDED', 'USUAL_LR', 'MAY_DIVERGE', 'OF_16_BITS', 'before', 'extras_of', 'save_checkpoint',
-           'load_checkpoint', 'useless', 'belongs', 'newest_good', 'random_of', 'kinds', 'restore', 'likely_knob',
-           'diverged', 'check_finite', 'check_state']
+           'load_checkpoint', 'useless', 'belongs', 'newest_good', 'random_of', 'kinds', 'restore', 'largest',
+           'likely_knob', 'diverged', 'check_finite', 'check_state']
 
 # %% ../nbs/library/68_checkpoint.ipynb #63fee6d2
 import errno
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from .arguments import is_number
 from .config import TrainConfig
 from .config_fields import flat
 from .devices import FirstBad, first_not_finite, gather_objects, on_first
@@ -51,10 +52,7 @@ def save_checkpoint(
     seconds: float,  # of training
     loss: float,  # of the last step
 ) -> None:
-    """Everything needed to go on, written atomically by rank 0.
-
-    The checkpoint before stays as `checkpoint_before.pt`.
-    """
+    "All that is needed to go on, by rank 0; the one before stays beside it."
     where = {'epoch': epoch, 'done': done, 'seconds': seconds, 'loss': loss}
     state: dict[str, Any] = {k: v for k, v in where.items() if v is not None}
     state |= {
@@ -118,10 +116,7 @@ def belongs(state: dict[str, Any], path: Path, cfg: Settings) -> dict[str, Any]:
 
 
 def newest_good(path: Path, cfg: Settings) -> dict[str, Any] | None:
-    """The checkpoint, or with a warning the one before it; None without any.
-
-    The one before counts if the newest is damaged or another run's.
-    """
+    "The checkpoint, or with a warning the one before if it is useless; None without."
     found = [p for p in (path, before(path)) if p.exists()]
     for i, p in enumerate(found):
         try:
@@ -135,10 +130,7 @@ def newest_good(path: Path, cfg: Settings) -> dict[str, Any] | None:
 
 # %% ../nbs/library/68_checkpoint.ipynb #e688cbbc
 def random_of(state: dict[str, Any], run: Run) -> RandomState | None:
-    """State of this process's generators inside an epoch; None at the start of one.
-
-    It is a fresh one where other processes or another kind of device had the others.
-    """
+    "This process's generators inside an epoch, fresh on other devices; None at a start."
     rank, size = rank_and_size()
     device, done = run.fabric.device, state.get('done', 0)
     saved, here = state['random'], random_state(device)
@@ -192,6 +184,12 @@ MAY_DIVERGE = 'temperature', 'uncertainty_temperature', 'beta', 'kappa'
 OF_16_BITS = 'take bf16-mixed or 32-true, whose numbers do not end at 65,504'
 
 
+def largest(knob: Any) -> float:
+    "The largest number of a knob, 0 for what is no number; one's own may be anything."
+    found = knob if isinstance(knob, tuple) else (knob,)
+    return max(filter(is_number, found), default=0.0)
+
+
 def likely_knob(
     cfg: TrainConfig, values: dict[str, Any]
 ) -> tuple[str, str]:  # what to blame, what to do
@@ -202,12 +200,12 @@ def likely_knob(
     beyond = {  # name, remedy: how many times
         ('lr', 'lower lr'): cfg.optim.lr / usual_lr,
         ('weight_decay', 'lower weight_decay'): cfg.optim.weight_decay,
-        ('beta', 'lower beta'): now.get('beta', 0.0) / 100,
-        ('kappa', 'lower kappa'): max(now.get('kappa', (0.0,))) / 100,
+        ('beta', 'lower beta'): largest(now.get('beta')) / 100,
+        ('kappa', 'lower kappa'): largest(now.get('kappa')) / 100,
     }
     for name in ('temperature', 'uncertainty_temperature'):
-        if now.get(name):
-            beyond[name, f'raise {name}'] = 0.02 / now[name]
+        if (size := largest(now.get(name))) > 0:
+            beyond[name, f'raise {name}'] = 0.02 / size
     if cfg.run.precision == '16-mixed':
         beyond['precision', OF_16_BITS] = 1.01
     (name, remedy), times = max(beyond.items(), key=lambda item: item[1])

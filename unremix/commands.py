@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['OF_COMMAND', 'SUPPRESS', 'TrainCommand', 'SharedConfig', 'RowsConfig', 'CompareCommand', 'values_after',
-           'with_equals_apart', 'check_lists', 'ends_first', 'schedule_words', 'field_of', 'check_options',
+           'check_lists', 'value_of', 'ends_first', 'schedule_words', 'field_of', 'check_options',
            'hide_what_no_run_sets', 'train_command', 'literal', 'with_values', 'row_knobs', 'compare_command']
 
 # %% ../nbs/library/84_commands.ipynb #9510a7a7
 import ast
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -22,9 +22,9 @@ from .arguments import require
 from .compare_config import CompareConfig, is_of_rows
 from .config import TrainConfig
 from .config_fields import HEADINGS, check_field, fitting
-from .config_groups import HOME, ScheduleConfig
+from .config_groups import END, HOME, ScheduleConfig
 from .loggers import check_loggers
-from .parsing import Words, parse
+from .parsing import Words, parse, with_equals_apart
 from .presets import OF_COMPARE, many_choices, preset_fields
 from .registry import find, from_text, is_setting
 
@@ -81,15 +81,6 @@ def values_after(args: list[str], option: str) -> list[int]:
     return [i + 1 for i, word in enumerate(args[:-1]) if word == option]
 
 
-def with_equals_apart(args: list[str]) -> list[str]:
-    "`--option=value` as two arguments."
-    words = []
-    for word in args:
-        has_value = re.match(r'--[\w-]+=', word)
-        words += word.split('=', 1) if has_value else [word]
-    return words
-
-
 def check_lists(args: list[str]) -> None:
     "Raise `ValueError` for a list in two pieces, of which the last alone would count."
     for option in ('--strategies', '--ends', '--loggers'):
@@ -98,16 +89,24 @@ def check_lists(args: list[str]) -> None:
         require(times < 2, option, allowed, f'{times} times')
 
 
+def value_of(name: str, words: list[str]) -> str:
+    "The word behind the option of a schedule; `ValueError` if none is there."
+    if not words or words[0].startswith('--'):
+        raise ValueError(f'{name} must be given a number')
+    return words[0]
+
+
 def ends_first(args: list[str]) -> list[str]:
     "`--beta-end 0` as `--ends beta 0`, beside what `--ends` has already."
     ends: list[str] = []
-    others = list(args)
-    for i in reversed(range(len(others) - 1)):
-        option = others[i].replace('_', '-')
-        if option.startswith('--') and option.endswith('-end'):
-            knob = option.removeprefix('--').removesuffix('-end').replace('-', '_')
-            ends = [knob, others[i + 1], *ends]
-            del others[i : i + 2]
+    others: list[str] = []
+    words = iter(args)
+    for word in words:
+        name = field_of(word)
+        if not word.startswith('--') or not name.endswith(END):
+            others.append(word)
+            continue
+        ends += [name.removesuffix(END), value_of(name, list(islice(words, 1)))]
     if not ends:
         return others
     if '--ends' not in others:
@@ -210,7 +209,8 @@ def row_knobs(
     others: list[str] = []
     knobs: dict[str, Any] = {}
     for option, *words in with_values(args):
-        name = field_of(option)
+        given = option.partition('=')  # one whose value begins with a dash
+        name = field_of(given[0])
         positive = name.removeprefix('no_')
         is_shared = name in shared or positive in shared
         is_option = option.startswith('--')
@@ -218,6 +218,9 @@ def row_knobs(
             others += [option, *words]
             continue
         is_switched_on = name == positive
+        words = [*([given[2]] if given[1] else []), *words]
+        if positive.endswith(END):
+            value_of(positive, words)
         values = tuple(literal(word) for word in words) or (is_switched_on,)
         knobs[positive] = values if len(values) > 1 else values[0]
     return others, knobs

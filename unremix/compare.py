@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from .arguments import require
+from .arguments import require, require_place
 
 # importable from here as in release 0.1.0
 from .compare_config import CompareConfig, cell_config, is_of_rows as is_of_rows
@@ -205,6 +205,7 @@ def compare(
         return result
     kind = require_device(cfg.train)
     require_free(out)
+    require_place(out, f'out={str(out)!r}')
     looked = look_at_all(cfg, out)  # told before anything is written
     rehearse_rows(cfg, split_samples(cfg.train)[0])
     cfg = paced(cfg, kind)

@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .config_fields import applies, as_read, fitting, flat, not_usual
 from .config_groups import END, HOME, RENAMED
 from .data import is_count
+from .machine import MOST_THREADS
 from .registry import Strategy, find, from_text, known, perhaps, with_all
 from .several_runs import rehearse
 from .tasks import Samples, find_task
@@ -171,8 +172,8 @@ def check_compare(cfg: CompareConfig) -> None:
     require(last < 2**31, 'the last seed', 'at most 2**31-1', last)
     for name in HOW:
         value = getattr(cfg, name)
-        fits = value is None or is_count(value, 1)
-        require(fits, name, '1 or more, or None', value)
+        fits = value is None or is_count(value, 1) and value <= MOST_THREADS
+        require(fits, name, f'1 to {MOST_THREADS}, or None', value)
     is_flag = isinstance(cfg.supervised, bool)
     require(is_flag, 'supervised', 'True or False', cfg.supervised)
     processes = cfg.train.run.processes

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['HEADINGS', 'sorted_out', 'check_names', 'check_field', 'applies', 'fitting', 'not_usual', 'flat', 'as_read',
-           'without_unread', 'of_comparison', 'homes']
+           'without_unread', 'of_comparison', 'read_config', 'homes']
 
 # %% ../nbs/library/62_config_fields.ipynb #3167c5e4
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .arguments import require
 from .config_groups import END, GROUPS, HOME, RENAMED, values_of
 from .registry import PLACES, Strategy, check_knob, find, is_setting, known
 from .registry import perhaps
+from .safe_files import read_json
 
 # %% ../nbs/library/62_config_fields.ipynb #cb9cbbbb
 # what the help of a command calls the groups
@@ -147,6 +149,19 @@ def of_comparison(saved: Mapping[str, Any]) -> dict[str, Any]:
         if not unset:
             found['reference' if name == 'strategy' else name] = value
     return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    "A `config.json`; one sentence with its name if it is of another program."
+    saved = read_json(path)
+    try:
+        flat(saved)
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        why = f'{type(e).__name__}: {e}'
+        raise ValueError(
+            f'{str(path)!r} is no configuration of unremix ({why}): give another folder'
+        ) from None
+    return saved
 
 # %% ../nbs/library/62_config_fields.ipynb #ff65545f
 def homes(criterion: Any, knob: str) -> dict[str, Any]:

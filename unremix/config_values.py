@@ -22,7 +22,11 @@ KINDS: dict[Any, tuple[Any, Callable[[Any], Any], str]] = {
     bool: (bool, bool, 'True or False'),
     int: (numbers.Integral, int, 'a whole number'),
     float: (numbers.Real, float, 'a finite number'),
-    str: ((str, os.PathLike), os.fspath, 'text'),
+    str: (
+        (str, os.PathLike),
+        os.path.expanduser,
+        'text',
+    ),  # ~ is a folder's name nowhere
     types.NoneType: (types.NoneType, lambda v: v, 'None'),
 }
 

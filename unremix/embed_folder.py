@@ -7,6 +7,7 @@ __all__ = ['Batch', 'SHARD', 'of_timm', 'encoder_of', 'read_batch', 'batches', '
            'write_shards', 'gather_shards', 'embed_folder', 'EmbedCommand', 'run_embed']
 
 # %% ../nbs/library/103_embed_folder.ipynb #42566d2e
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ import tyro
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .arguments import is_whole, require
+from .arguments import is_whole, require, require_place
 from .embedding_files import ImageList, arrow, list_images, load_embeddings
 from .embedding_files import load_shard, save_embeddings, save_shard, take_up
 from .image_files import DatasetMissing
@@ -51,10 +52,9 @@ def of_timm(name: str, weights: Path | None = None) -> Encoder:
     except Exception as e:  # of the network, of the file: many kinds
         reason = ' '.join(str(e).split())[:160]
         what = f'weights={str(weights)!r}' if weights else f'weights of {name!r}'
-        raise ValueError(
-            f'{what} could not be had ({type(e).__name__}: {reason}): '
-            f'give {"another" if weights else "a"} file of them as weights'
-        ) from None
+        why = f'{what} could not be had ({type(e).__name__}: {reason})'
+        which = 'another' if weights else 'a'
+        raise ValueError(f'{why}: give {which} file of them as weights') from None
     if weights:
         net.load_state_dict(fitting(net, state, str(weights), 'weights'))
     told = resolve_model_data_config(net)
@@ -183,8 +183,7 @@ def embed_folder(
 ) -> dict[str, Any]:  # what the file says about itself
     """Features of all images of a folder, in a file; the same call continues.
 
-    Raises `ValueError` for arguments that cannot be used, and where the file holds
-    another embedding.
+    Raises `ValueError` for bad arguments, and where the file holds another embedding.
 
     >>> embed_folder('runs/photos', 'photos', 'photos.npz')
     """
@@ -195,6 +194,8 @@ def embed_folder(
         require(is_whole(value, 1), name, 'a whole number ≥ 1', value)
     if out.suffix == '.parquet':
         arrow()  # told before the work
+    if not out.exists():
+        require_place(out.parent, f'out={str(out)!r}')
     encoder = encoder_of(model, weights)
     encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
     images = list_images(folder, labels)
@@ -202,10 +203,11 @@ def embed_folder(
     where = str(images.folder.resolve())
     if out.exists():
         return take_up(out, plan, where)
-    beside = out.with_name(out.name + '.shards')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with hold(out.with_name(out.name + '.lock'), f'out={str(out)!r}'):
-        remove_left(out.parent, f'{out.name}.')
+    real = Path(os.path.realpath(out))  # a link has no lock of its own
+    beside = real.with_name(real.name + '.shards')
+    real.parent.mkdir(parents=True, exist_ok=True)
+    with hold(real.with_name(real.name + '.lock'), f'out={str(out)!r}'):
+        remove_left(real.parent, f'{real.name}.')
         claim_plan(beside, plan, out)
         write_shards(encoder, images, beside, batch_size, threads, progress)
         arrays = gather_shards(images, beside)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import require
+from .arguments import require, require_place
 from .config import TrainConfig
-from .config_fields import flat
+from .config_fields import flat, read_config
 from .contrastive_loss import ContrastiveLoss
 from .data import labelled
 from .own_images import keep_images
@@ -217,7 +217,7 @@ def load_run(out: Path) -> Run:
     finished = (out / 'result.json').exists()
     asked = 'the folder of a finished run, with a result.json'
     require(finished, 'run', asked, str(out))
-    config = flat(read_json(out / 'config.json'))
+    config = flat(read_config(out / 'config.json'))
     if not {'dataset', 'strategy'} <= config.keys():  # a comparison has rows
         raise ValueError(
             f'run={str(out)!r} has a config.json that is not of a training run'
@@ -243,6 +243,7 @@ def load_run(out: Path) -> Run:
 def evaluate(out: Path) -> dict[str, Any]:
     "Score a finished run again, put the scores into its result.json and return it."
     run = load_run(out)
+    require_place(Path(out), f'run={str(out)!r}')
     path = Path(out) / 'result.json'
     result = read_json(path) | {'scores': score(run)}
     write_json(path, result)

@@ -20,7 +20,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from .arguments import is_one_of, require
+from .arguments import is_one_of, require, require_place
 from .encoders import make_encoder
 from .kept_encoder import Encoder, load_encoder, of_safetensors
 from .parsing import parse
@@ -156,9 +156,8 @@ def fit_stem(model: Any, encoder: Encoder) -> Any:
     "timm's ResNet with the stem that this library gives small images."
     stem: Any = encoder.net
     if encoder.size < 96:
-        model.conv1 = nn.Conv2d(
-            encoder.channels, 64, 3, stem.conv1.stride, 1, bias=False
-        )
+        asked = encoder.channels, 64, 3, stem.conv1.stride, 1
+        model.conv1 = nn.Conv2d(*asked, bias=False)
         model.maxpool = nn.Identity()
     return model
 
@@ -211,17 +210,18 @@ def export_encoder(
     to: str,  # a key of `FORMATS`
     out: str | Path | None = None,  # file; None: its usual name beside the source
 ) -> tuple[Path, float]:  # the file, and the largest difference of a feature
-    """Write the encoder of a run for another program.
+    """Write the encoder of a run for another program; it is read again and compared.
 
-    The file is read again and compared before it gets its name. Raises `ValueError`
-    for what does not fit or is missing, `ArithmeticError` where features differ.
-
+    Raises `ValueError` for a format that is not known, does not fit or lacks its
+    library, and `ArithmeticError` if the file gives other features.
     >>> export_encoder('runs/hcl', 'onnx')
     """
     require(is_one_of(to, FORMATS), 'to', f'one of {list(FORMATS)}', to)
-    path = Path(out or beside(source) / FORMATS[to].file)
-    require(not path.is_dir(), 'out', 'a file, not a folder', str(path))
+    given = Path(out) if out else beside(source) / FORMATS[to].file
+    require(not given.is_dir(), 'out', 'a file, not a folder', str(given))
+    require_place(given.parent, f'out={str(given)!r}')
     encoder, chosen = load_encoder(source), FORMATS[to]
+    path = Path(os.path.realpath(given))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     trial = path.with_name(f'trial-{os.getpid()}-{path.name}')
     try:
@@ -230,7 +230,7 @@ def export_encoder(
         os.replace(trial, path)
     finally:
         trial.unlink(missing_ok=True)
-    return path, difference
+    return given, difference
 
 # %% ../nbs/library/101_export.ipynb #3d657a18
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_PIXELS', 'LESS', 'TASK', 'ImageViews', 'pixels_of', 'pixel_features', 'check_files', 'shape_in', 'shapes_in',
-           'check_arrays', 'load_images', 'views_of_images', 'encoder_of_images']
+           'check_arrays', 'count_images', 'load_images', 'views_of_images', 'encoder_of_images']
 
 # %% ../nbs/library/88_image_task.ipynb #deb6b96e
 from pathlib import Path
@@ -108,6 +108,16 @@ def check_arrays(data: DataConfig) -> None:
     require(kinds['train'] == kinds['test'], 'images', what, kinds)
 
 
+def count_images(data: DataConfig) -> int | None:
+    "Training images at most, where a folder says it before a file is decoded."
+    there = None
+    if data.dataset == 'imagefolder':
+        there = len(ImageFiles('train', data.data_root)) - (data.validation or 0)
+        there = there if there > 0 else None  # `check_files` refuses so many held out
+    known = [count for count in (there, data.limit) if count is not None]
+    return min(known, default=None)
+
+
 def load_images(data: DataConfig, part: str, limit: int | None) -> Images:
     """One part of the data set of a run, 'train' or 'test'.
 
@@ -150,4 +160,5 @@ TASK = Task(
     make_encoder=encoder_of_images,
     baseline='raw pixels',
     features=pixel_features,
+    count=count_images,
 )

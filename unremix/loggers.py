@@ -7,7 +7,6 @@ __all__ = ['Listener', 'LOGGERS', 'LEFT', 'listener', 'WandbLogger', 'of_fabric'
            'kept_lines', 'told']
 
 # %% ../nbs/library/118_loggers.ipynb #a355c119
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from uuid import uuid4
 
 from .arguments import require
 from .devices import with_a_stand_in
+from .json_lines import log_lines
 from .run_parts import Run
 from .safe_files import read_json, write_json
 
@@ -113,8 +113,7 @@ def check_loggers(names: Sequence[str]) -> None:
 # %% ../nbs/library/118_loggers.ipynb #e52d0908
 def kept_lines(path: Path) -> Iterator[tuple[dict[str, float], int]]:  # metrics, step
     "The lines of a `log.jsonl`."
-    for line in path.read_text(encoding='utf-8').splitlines():
-        metrics = json.loads(line)
+    for metrics in log_lines(path):
         step = metrics.pop('step')
         yield metrics, step
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOUR', 'RULE', 'EDGE', 'Command', 'sentence', 'Words', 'kinds_in', 'default_in_words', 'annotation', 'own_fields',
-           'in_words', 'wide_console', 'parse']
+           'in_words', 'wide_console', 'with_equals_apart', 'at_home', 'parse']
 
 # %% ../nbs/library/83_parsing.ipynb #a9b03927
 import contextlib
@@ -130,6 +130,23 @@ def wide_console() -> Iterator[None]:
             os.environ['COLUMNS'] = before
 
 
+def with_equals_apart(args: list[str]) -> list[str]:
+    "`--option=value` as two arguments, unless the value would be taken for an option."
+    words = []
+    for word in args:
+        has_value = re.match(r'--[\w-]+=(?!-[^\d.])', word)
+        words += word.split('=', 1) if has_value else [word]
+    return words
+
+
+def at_home(word: str) -> str:
+    "With the home folder for a ~ that the shell has left, as it does in `--out=~/x`."
+    option, equals, value = word.partition('=')
+    if word.startswith('--') and equals:
+        return option + equals + os.path.expanduser(value)
+    return os.path.expanduser(word)
+
+
 def parse(
     kind: type[Command],  # a dataclass
     args: list[str],  # words after the command
@@ -152,7 +169,7 @@ def parse(
         with contextlib.redirect_stderr(box), console:
             return tyro.cli(
                 kind,
-                args=args,
+                args=[at_home(word) for word in args],
                 prog=prog,
                 config=(tyro.conf.FlagCreatePairsOff,),
                 **given,

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FACTS', 'MORE_FACTS', 'verdict_of', 'cells_of', 'as_markdown', 'scores_csv', 'losses_in', 'mean_of',
-           'curves_png', 'command_of', 'made_how', 'figure_section', 'of_comparison', 'of_run', 'write_text',
-           'write_report']
+           'curves_png', 'command_of', 'made_how', 'figure_section', 'of_comparison', 'of_run', 'write_report']
 
 # %% ../nbs/library/110_report.ipynb #2acc1df0
 import csv
@@ -26,9 +25,10 @@ from .evaluate import load_run
 from .heaviest_negatives import negatives
 from .html_page import Page, Section, code_block, figure_bytes, figure_html
 from .html_page import paragraph, render, table_html
+from .json_lines import log_lines
 from .own_images import keep_images
 from .rows import SCORES
-from .safe_files import read_json, write_atomic
+from .safe_files import read_json, write_text
 from .style import colors_of
 from .table import cell_text, difference_text, more_scores, reference_of
 from .table import what_failed, what_is_missing
@@ -102,9 +102,7 @@ def scores_csv(rows: dict[str, Any]) -> str:
 # %% ../nbs/library/110_report.ipynb #b69bbbb2
 def losses_in(path: Path) -> tuple[list[int], list[float]]:  # steps, losses
     "What a log says of the loss."
-    text = path.read_text(encoding='utf-8') if path.is_file() else ''
-    lines = [json.loads(line) for line in text.splitlines() if line.endswith('}')]
-    known = [line for line in lines if line.get('loss') is not None]
+    known = [line for line in log_lines(path) if line.get('loss') is not None]
     return [line['step'] for line in known], [line['loss'] for line in known]
 
 
@@ -230,10 +228,6 @@ def of_run(out: Path, result: dict[str, Any]) -> Page:
     command = command_of(config, 'train')
     page.sections.append(made_how(result, config, command))
     return page
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda f: f.write(text.encode()))
 
 
 @keep_images()

@@ -15,15 +15,16 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .arguments import require
+from .arguments import require, require_batch
 from .config import TrainConfig
-from .config_fields import flat
+from .config_fields import flat, read_config
 from .controls import LabelledLoss, Supervised
 from .data import describe, hold_out, why_unscored
 from .image_parts import tell
 from .image_sets import fingerprint_of, rank_in_class
 from .registry import find
-from .safe_files import HELD, read_json, write_atomic, write_json
+from .json_lines import as_line, log_lines
+from .safe_files import HELD, read_json, write_json, write_text
 from .starting_weights import fingerprint_of_start
 from .tasks import Samples, choose, find_task, ids_of
 
@@ -71,7 +72,7 @@ def disagreement(
 def recorded(out: Path, field: str) -> Any:
     "What the folder's `config.json` says, or None without one."
     path = Path(out) / 'config.json'
-    return flat(read_json(path)).get(field) if path.is_file() else None
+    return flat(read_config(path)).get(field) if path.is_file() else None
 
 
 def is_leftover(name: str) -> bool:
@@ -92,7 +93,7 @@ def check_folder(
         raise ValueError(
             f'out={str(out)!r} has files but no config.json: give a new or empty folder'
         )
-    differ = disagreement(read_json(out / 'config.json'), cfg)
+    differ = disagreement(read_config(out / 'config.json'), cfg)
     if differ:
         told = [f'{k} ({was!r}, asked {now!r})' for k, (was, now) in differ.items()]
         raise ValueError(
@@ -169,6 +170,9 @@ def look(cfg: TrainConfig) -> dict[str, Any]:  # what data.json of a run folder 
     task = find_task(cfg.data.modality)
     units, scored = task.units, task.scores_training(cfg.data.validation)
     start = fingerprint_of_start(cfg.model.start_from)
+    most = task.count(cfg.data) if task.count else None
+    if most is not None:
+        require_batch(cfg.optim.batch_size, most, units)
     samples, test = split_samples(cfg)[0], scored_samples(cfg)
     why = why_not(cfg.strategy, samples, units, scored)
     allowed = f'one that needs no labels, since {why}'
@@ -216,10 +220,7 @@ def what_changed(part: str, then: dict[str, Any], now: dict[str, Any]) -> str | 
 
 
 def check_data(out: Path, looked: dict[str, Any]) -> None:
-    """Refuse other images, or other `FILES`, than those that a run folder says.
-
-    `looked` is what `look` found. What only one of the two names is not compared.
-    """
+    "Refuse other images or `FILES` than a run folder says, of those that both name."
     path = Path(out) / 'data.json'
     then = read_json(path) if path.exists() else {}
     files = [(what, then.get(name), looked.get(name)) for name, what in FILES.items()]
@@ -243,8 +244,6 @@ def claim_data(out: Path, looked: dict[str, Any]) -> None:
 
 # %% ../nbs/library/64_run_folder.ipynb #7c939fe3
 def cut_log(path: Path, step: int) -> None:
-    "Keep the complete lines before `step`; what came after it is written again."
-    text = path.read_text(encoding='utf-8') if path.exists() else ''
-    whole = [x for x in text.splitlines(keepends=True) if x.endswith('}\n')]
-    kept = [line for line in whole if json.loads(line)['step'] < step]
-    write_atomic(path, lambda f: f.write(''.join(kept).encode()))
+    "Keep the readable lines before `step`; what came after it is written again."
+    kept = [as_line(line) for line in log_lines(path) if line['step'] < step]
+    write_text(path, ''.join(kept))

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import require
+from .arguments import require, require_batch
 from .batch_sampler import WalkSampler
 from .config import TrainConfig, criterion_of, read
 from .config_groups import OPTIMIZERS, PRECISIONS
 from .devices import auto_precision, with_a_stand_in
 from .encoders import Model, ProjectionHead
 from .gradient_cache import warn_of_batchnorm
+from .machine import require_memory
 from .queue import KeyQueue
 from .registry import find
 from .run_folder import recorded, split_samples
@@ -173,8 +174,7 @@ def set_up(cfg: TrainConfig) -> Run:
     task = find_task(cfg.data.modality)
     samples = split_samples(cfg)[0]
     n_samples, batch_size = len(samples), cfg.optim.batch_size
-    allowed = f'at most the {n_samples} training {task.units}'
-    require(batch_size <= n_samples, 'batch_size', allowed, batch_size)
+    require_batch(batch_size, n_samples, task.units)
     fabric = start_fabric(cfg)
     device = fabric.device
 
@@ -185,6 +185,8 @@ def set_up(cfg: TrainConfig) -> Run:
         warn_of_batchnorm(model, cfg.memory.micro_batch)
     queue, follower = None, None
     if cfg.memory.queue_size:
+        size = cfg.memory.queue_size * (4 * cfg.model.head_out + 32)  # ids, norms
+        require_memory(size, 'the keys of the queue', 'give a smaller queue_size')
         follower = deepcopy(model).to(device)
         queue = KeyQueue(cfg.memory.queue_size, cfg.model.head_out, stores_hidden=True)
         queue.to(device)

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-from .arguments import require
+from .arguments import require_batch
 from .config import TrainConfig, assign_all
 from .machine import Interrupted, free_memory, stop_signals
 from .run_parts import Run, make_criterion, make_model, require_device, set_up
@@ -40,9 +40,8 @@ def rehearse(
 ) -> None:
     "Raise now what a run would raise later, of its batch, its network and its loss."
     require_device(cfg)
-    batch_size, count = cfg.optim.batch_size, len(samples)
-    allowed = f'at most the {count} training {find_task(cfg.data.modality).units}'
-    require(batch_size <= count, 'batch_size', allowed, batch_size)
+    units = find_task(cfg.data.modality).units
+    require_batch(cfg.optim.batch_size, len(samples), units)
     with torch.random.fork_rng(devices=[]):  # who asks draws on as if nobody had
         model: Any = make_model(cfg, samples)
     source = cfg.model.start_from
@@ -72,8 +71,7 @@ def time_steps(
     "Seconds per training step; runs take turns."
     if not timed:
         return {}
-    unlogged = {'log_every': 10**9}
-    runs = {name: set_up(cfg.but(unlogged)) for name, cfg in configs.items()}
+    runs = {k: set_up(cfg.but({'log_every': 10**9})) for k, cfg in configs.items()}
     steps = {name: endless_steps(run) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(warm_up + timed):
@@ -179,8 +177,10 @@ def without_ctrl_c() -> Iterator[None]:
         yield
     else:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        yield
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../nbs/library/72_several_runs.ipynb #63022d7f
 Key = TypeVar('Key')

@@ -163,8 +163,11 @@ def start_encoder(
 def fingerprint_of_start(source: str | None) -> str | None:
     """16 hexadecimal digits that change with any byte of the file, or 'published'.
 
-    None where an encoder starts fresh; `ValueError` where there is no such file.
+    None where an encoder starts fresh; `ValueError` where there is no such file, or one
+    without weights.
     """
     if source in (None, 'published'):
         return source
-    return file_digest(str(file_of(source)))[:16]
+    path = file_of(source)
+    read_weights(path)  # told before the images are decoded
+    return file_digest(str(path))[:16]

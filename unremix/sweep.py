@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAID', 'finish_run', 'train_alone', 'results_of', 'rehearse_cells', 'rehearse_on_same_images', 'check_lines', 'sweep',
-           'append_lines', 'leave_out_errors', 'read_lines', 'as_line', 'told', 'settings_of', 'by_cell', 'paired']
+           'append_lines', 'leave_out_errors', 'told', 'settings_of', 'by_cell', 'paired']
 
 # %% ../nbs/library/81_sweep.ipynb #bdfe9296
 import json
@@ -20,17 +20,20 @@ from typing import Any
 
 from scipy import stats
 
-from .arguments import require
+from .arguments import require, require_place
 from .config import TrainConfig
 from .data import is_count
 from .evaluate import score
 from .own_images import keep_images
-from .grid import NAMED, Cell, Fields, Grid, Line, check_file, check_shape
+from .grid import NAMED, Cell, Fields, Grid, check_cells, check_shape
 from .grid import images_of, line_of, lines_of, remaining, run_key, runs_of
 from .grid import read_grid as read_grid  # importable from here too
+from .json_lines import Line, as_line, check_file
+from .json_lines import read_lines as read_lines  # as in release 0.1.0
+from .machine import MOST_THREADS
 from .run_folder import FILES, check_data, in_result, look, recorded
 from .run_folder import split_samples
-from .safe_files import FolderInUse, hold, write_atomic
+from .safe_files import FolderInUse, hold, write_text
 from .several_runs import as_finished, limited, rehearse
 from .train import train
 
@@ -128,17 +131,22 @@ def sweep(
 ) -> list[Line]:  # the lines of this grid
     "Run what is missing, append a line per run as it finishes, return all lines."
     for name, value in {'workers': workers, 'threads': threads}.items():
-        require(is_count(value, 1), name, '1 or more', value)
+        fits = is_count(value, 1) and value <= MOST_THREADS
+        require(fits, name, f'1 to {MOST_THREADS}', value)
     out, folder = Path(out), Path(folder)
     check_shape(grid)
+    check_cells(grid)
     check_file(out)
     lines = read_lines(out)
     todo = remaining(grid, lines)
+    real = Path(os.path.realpath(out))  # a link stays one, and has no lock of its own
+    if todo:
+        require_place(real.parent, f'out={str(out)!r}')
+        require_place(folder, f'runs={str(folder)!r}')
     rehearse_cells(grid, todo, lines, folder)
     if todo:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = out.with_name(out.name + '.in_use')
-        with hold(lock, f'out={str(out)!r}'):
+        real.parent.mkdir(parents=True, exist_ok=True)
+        with hold(real.with_name(real.name + '.in_use'), f'out={str(out)!r}'):
             append_lines(grid, out, folder, workers, threads, progress)
     declared = runs_of(grid)
     is_declared = lambda line: any(lines_of([line], *run) for run in declared)
@@ -155,7 +163,8 @@ def append_lines(
         return
     leave_out_errors(todo, lines, out)
     results = results_of(todo, folder, workers, threads)
-    with open(out, 'a', encoding='utf-8') as file:
+    # a reason may name a path that is no UTF-8
+    with open(out, 'a', encoding='utf-8', errors='backslashreplace') as file:
         for n, (name, cfg, result) in enumerate(results, 1):
             line = line_of(grid.experiment, name, cfg, result)
             file.write(as_line(line))
@@ -170,22 +179,7 @@ def leave_out_errors(todo: list[Cell], lines: list[Line], out: Path) -> None:
     "Write the lines without those of runs in error, and without one that was cut off."
     again = [line for name, cfg in todo for line in lines_of(lines, name, cfg)]
     kept = ''.join(as_line(line) for line in lines if line not in again)
-    write_atomic(out, lambda file: file.write(kept.encode()))
-
-
-def read_lines(*paths: str | Path) -> list[Line]:
-    "Every line of json files; a last line that was cut off by a crash is left out."
-    found = []
-    for path in map(Path, paths):
-        if path.exists():
-            texts = path.read_text(encoding='utf-8').splitlines(keepends=True)
-            found += [json.loads(text) for text in texts if text.endswith('}\n')]
-    return found
-
-
-def as_line(value: Line) -> str:
-    "One line of json; a number that is none is a mistake of ours."
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + '\n'
+    write_text(out, kept)
 
 
 def told(line: Line) -> str:

@@ -149,6 +149,8 @@ class Task:
     # `DataConfig`, n → training samples without those held out, and n held out; None:
     # `hold_out` of the training part
     hold_out: Callable[[Any, int], tuple[Samples, Samples]] | None = None
+    # `DataConfig` → training samples at most, before any is read; None: nobody knows
+    count: Callable[[Any], int | None] | None = None
     scores_what_it_trains: bool = False  # where nothing is held out
     needs: tuple[str, ...] = ()  # modules that have to be installed
     extra: str = ''  # of this library, which brings them

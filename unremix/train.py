@@ -20,6 +20,7 @@ import torch.distributed as dist
 from tqdm.auto import tqdm
 
 import unremix
+from .arguments import require_place
 from .checkpoint import before, check_finite, check_state, extras_of
 from .checkpoint import restore, save_checkpoint
 from .config import TrainConfig
@@ -174,18 +175,20 @@ def train(
         listener(on_log)  # `ValueError` if it is none
     out = Path(out)
     cfg = resolve(cfg, out)
-    result = check_folder(out, cfg)
-    if result:
+    if result := check_folder(out, cfg):
         return result
     require_device(cfg)
     require_free(out)
+    require_place(out, f'out={str(out)!r}')
     looked = look(cfg)
     check_data(out, looked)
     run = set_up(cfg)
+    path = out / 'checkpoint.pt'
+    if not (path.exists() or before(path).exists()):
+        start_model(run)  # told before the folder is made
     with ExitStack() as held:
         on_first(run, lambda: held.enter_context(hold_folder(out)))
-        result = on_first(run, lambda: check_folder(out, cfg))
-        if result:
+        if result := on_first(run, lambda: check_folder(out, cfg)):
             return result  # another process was faster
         telling = told(run, out, loggers, on_log)
         return train_in(run, out, looked, finish, progress, telling)
@@ -212,8 +215,6 @@ def train_in(
         torch.cuda.reset_peak_memory_stats(run.fabric.device)
     state = restore(run, out / 'checkpoint.pt')
     steps_done = state['epoch'] * run.steps + state.get('done', 0)
-    if not steps_done:
-        start_model(run)
 
     def begin() -> None:
         claim_folder(out, cfg)
