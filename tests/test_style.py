@@ -181,6 +181,7 @@ IDEA_FIRST = {('info_nce', 'table_sums'), ('info_nce', 'row_sums')}  # then thei
 SHOWN_LATER = {
     *('tasks', 'pieces', 'starting_weights', 'decoded_images', 'loggers'),
     'text_encoder',
+    'json_lines',  # how a file is read matters after what it is for
 }
 
 
