@@ -182,6 +182,7 @@ SHOWN_LATER = {
     *('tasks', 'pieces', 'starting_weights', 'decoded_images', 'loggers'),
     'text_encoder',
     'image_notes',  # split off `image_parts`, and the numbers before it are taken
+    'json_lines',  # how a file is read matters after what it is for
 }
 
 

@@ -130,7 +130,7 @@ def newest_good(path: Path, cfg: Settings) -> dict[str, Any] | None:
 
 # %% ../nbs/library/68_checkpoint.ipynb #e688cbbc
 def random_of(state: dict[str, Any], run: Run) -> RandomState | None:
-    "This process's generators inside an epoch, fresh on other devices; None at a start."
+    "The generators of this process within an epoch, fresh on other devices, or None."
     rank, size = rank_and_size()
     device, done = run.fabric.device, state.get('done', 0)
     saved, here = state['random'], random_state(device)
