@@ -134,7 +134,7 @@ def judged(rows: dict[str, Row], seeds: int) -> dict[str, Row]:
 def rejudged(rows: dict[str, Row], reference: str) -> dict[str, Row]:
     """The rows of a result that has no p.
 
-    Release 0.1.0 called two standard errors a verdict.
+    An early version called two standard errors a verdict.
     """
     base = rows[reference]['linear']['values']
     again = {name: dict(row) for name, row in rows.items()}
