@@ -305,7 +305,7 @@ def test_raw_pixels_that_do_not_fit(here, monkeypatch):
 
 def test_a_sweep_tries_each_folder_first(here, tmp_path):
     (tmp_path/'file').write_text('')
-    cells = {'good': {}, 'bad': {'decode_to': str(tmp_path/'file')}}
+    cells = {'good': {}, 'bad': {'decode_to': str(tmp_path/'file'), 'lr': .5}}
     grid = Grid('e', cells, dict(data_root=str(here[0]), **SMALL), seeds=1)
     with pytest.raises((ValueError, OSError), match='decode_to='): sweep(grid, tmp_path/'l.jsonl', tmp_path/'runs', progress=False)
     assert not (tmp_path/'runs').exists()
