@@ -155,10 +155,10 @@ def test_no_copy_is_cut_or_taken_for_a_near_image(points):
 
 def test_any_file_name_comes_back_from_a_table(tmp_path):
     names = ['a\rb.png', 'a\nb.png', 'a\r\nb.png', '"a".png', 'a,b;c\td', ' a ', "'", '\u2028', 'é\x1a', '\r', 'plain']
-    (tmp_path/'t.csv').write_bytes(as_csv({'name': names, 'id': [3]*len(names), 'doubt': [.5]*len(names)}))
+    (tmp_path/'t.csv').write_bytes(as_csv({'name': names, 'id': [3]*len(names), 'doubt': [.5]*len(names)}).encode())
     images = Images(torch.zeros(11, 1, 8, 8), torch.zeros(11).long(), (), 'x', names=tuple(names))
     assert ids_by_name(images, tmp_path/'t.csv').tolist() == [0]*11
-    assert as_csv({'name': ['a', 'b'], 'x': [1., None]}) == b'name,x\na,1\nb,\n'
+    assert as_csv({'name': ['a', 'b'], 'x': [1., None]}) == 'name,x\na,1\nb,\n'
 
 
 def test_ids_by_name(tmp_path):

@@ -1,6 +1,7 @@
 "What the parts of a loss may rely on: whose numbers they read, and who learns."
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -404,26 +405,34 @@ class Rule(Around):
 
 
 @pytest.mark.parametrize('how', ('__call__', 'comparison', 'contrast'))
-def test_what_needs_labels_is_refused_without_them(how):
+def test_what_needs_labels_warns_without_them(how):
     "Else it would be SimCLR or HCL without a word; a label below 0 is nobody's."
     z1, z2 = numbers(2, 6, 4)
     around = Rule(Without(SupCon(), 'copy')), QueryDocument(supervised)
     parts = [dict(pairs=x) for x in (supervised, SupCon(), *around)]
     for part in (*parts, dict(weights=HSCL()), class_parts(HSCL())):
         call = getattr(ContrastiveLoss(**part), how)
-        refused(lambda call=call: call(z1, z2), 'labels must be given with ')
-        assert call(z1, z2, labels=torch.full((6,), -1)) is not None
+        with pytest.warns(UserWarning, match='without labels: every sample counts as'):
+            assert call(z1, z2) is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            assert call(z1, z2, labels=torch.full((6,), -1)) is not None
 
 
-def test_thresholds_that_nobody_learns_are_refused():
+def test_thresholds_that_nobody_learns_are_told():
     "Else GloFND would be SimCLR without a word."
+    told = 'leaves nobody out in a loss without thresholds: GloFNDLoss learns them'
     for pairs in (GloFND(), Rule(Without(GloFND(), 'copy'))):
         for make in (ContrastiveLoss, HCLLoss, LabelledLoss):
-            refused(lambda p=pairs, m=make: m(pairs=p), 'pairs must be in a loss that')
+            with pytest.warns(UserWarning, match=told):
+                make(pairs=pairs)
     loss = NTXentLoss()
     loss.pairs = GloFND()
-    refused(lambda: loss(*numbers(2, 6, 4)), 'pairs must be in a loss that learns')
-    assert GloFNDLoss(images=6).eval()(*numbers(2, 6, 4)).isfinite()
+    with pytest.warns(UserWarning, match=told):
+        loss(*numbers(2, 6, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert GloFNDLoss(images=6).eval()(*numbers(2, 6, 4)).isfinite()
 
 
 def labelled_losses():

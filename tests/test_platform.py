@@ -188,7 +188,8 @@ def test_files_are_utf8_everywhere():
             given = {k.arg for k in node.keywords}
             modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             method = isinstance(node.func, ast.Attribute)  # our own `write_text` has no choice of encoding
-            of_bytes = any('b' in m for m in modes) or method and getattr(node.func.value, 'id', '') in ('Image', 'os')
+            owner = getattr(node.func, 'value', None)
+            of_bytes = any('b' in m for m in modes) or getattr(owner, 'id', '') in ('Image', 'os') or getattr(owner, 'attr', '') == 'zip'
             text = method and name in ('read_text', 'write_text') or name == 'open' and not of_bytes
             if text and 'encoding' not in given: bare.append(f'{path.name}:{node.lineno}')
     assert not bare

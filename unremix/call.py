@@ -7,9 +7,11 @@ __all__ = ['rule_of', 'sides', 'extras_of', 'check_parts', 'check_settings', 'ch
            'innermost', 'check_labels', 'check_thresholds', 'check_sense']
 
 # %% ../nbs/library/36_call.ipynb #c7a9cb3c
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .arguments import is_number, is_one_of, is_whole, require, shape_of
@@ -130,20 +132,24 @@ def innermost(pairs: Any) -> Any:
 
 
 def check_labels(weights: Any, pairs: Any, labels: Tensor | None) -> None:
-    "Refuse a part that needs labels where there are none."
-    if labels is not None:
+    "Say it where a part needs labels and there are none."
+    if labels is not None or torch.compiler.is_compiling():
         return
     for name, part in (('pairs', innermost(pairs)), ('weights', weights)):
-        needs = getattr(part, 'needs_labels', False)
-        require(not needs, 'labels', lambda: f'given with {name}={short(part)}', None)
+        if getattr(part, 'needs_labels', False):
+            what = f'{name}={short(part)} without labels'
+            unknown = 'every sample counts as one whose class is unknown'
+            warnings.warn(f'{what}: {unknown}', stacklevel=2)
 
 
 def check_thresholds(pairs: Any, knows: bool) -> None:
-    "Refuse a rule that reads thresholds in a loss that has none."
+    "Say it where a rule reads thresholds and the loss has none."
+    if knows or torch.compiler.is_compiling():
+        return
     rule = innermost(pairs)
-    needs = getattr(rule, 'needs_thresholds', False)
-    what = 'in a loss that learns its thresholds, such as GloFNDLoss'
-    require(knows or not needs, 'pairs', what, rule)
+    if getattr(rule, 'needs_thresholds', False):
+        what = f'pairs={short(rule)} leaves nobody out in a loss without thresholds'
+        warnings.warn(f'{what}: GloFNDLoss learns them', stacklevel=2)
 
 
 def check_sense(

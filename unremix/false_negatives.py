@@ -111,7 +111,7 @@ class GloFND:
 
     `GloFND()(anchors, candidates)` gives the roles, two (a n) bool tables; it reads the
     thresholds, `anchors.extra['threshold']`, which `GloFNDLoss` learns. Other losses
-    refuse it. No gradient flows. Source: Balmaseda et al. 2025. Raises `ValueError` for
+    warn. No gradient flows. Source: Balmaseda et al. 2025. Raises `ValueError` for
     numbers out of range.
     """
 

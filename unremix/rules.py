@@ -193,7 +193,7 @@ def supervised(anchors: Embeddings, candidates: Embeddings) -> Roles:
     return Roles(positive, roles.negative & ~same_class)
 
 
-# a loss refuses the rule where there are none
+# a loss warns where there are none
 supervised.needs_labels = True  # type: ignore[attr-defined]
 
 

@@ -48,7 +48,7 @@ class SupCon:
 
     `SupCon()(anchors, candidates)` gives the roles, two (a n) bool tables. It is the
     rule `supervised` under a name for training runs. A label below 0 is nobody's;
-    a loss without any `labels` refuses the rule. Source: Khosla et al. 2020, eq. 2.
+    without any `labels` a loss warns. Source: Khosla et al. 2020, eq. 2.
 
     >>> ContrastiveLoss(pairs=SupCon(), temperature=.1)(z1, z2, labels=y)
     """
