@@ -96,7 +96,7 @@ def test_runs_that_kept_no_digest_of_their_ids_go_on(audited, tmp_path):
     write(lambda i: i % 2)
     check_data(tmp_path, look(cfg))
     assert 'sample_ids' not in look(cfg.but({'sample_ids': None}))
-    assert 'sample_ids' not in look(run_of(limit=64))
+    assert 'sample_ids' not in look(run_of(limit=64, batch_size=64))
 
 
 def test_a_finished_run_is_scored_without_its_table(audited, tmp_path):
