@@ -112,8 +112,11 @@ def count_images(data: DataConfig) -> int | None:
     "Training images at most, where a folder says it before a file is decoded."
     there = None
     if data.dataset == 'imagefolder':
-        there = len(ImageFiles('train', data.data_root)) - (data.validation or 0)
-        there = there if there > 0 else None  # `check_files` refuses so many held out
+        files = ImageFiles('train', data.data_root)
+        there = len(files) - (data.validation or 0)
+        is_scored = data.validation or len(files.survey.test.paths)
+        # with nothing left, or to score, loading says what is missing
+        there = there if there > 0 and is_scored else None
     known = [count for count in (there, data.limit) if count is not None]
     return min(known, default=None)
 
