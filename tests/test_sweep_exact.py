@@ -68,11 +68,8 @@ BAD = {
     'seed as a field': ({'cells': {'bad': {'seed': 3}}}, "field of 'bad' must be one of TrainConfig, seed excepted, got 'seed'"),
     'two processes': ({'cells': {'bad': {'devices': 2}}}, "devices × num_nodes of 'bad' must be 1 in a sweep"),
     'a knob in two places': ({'cells': {'bad': {'strategy': 'hcl(beta=2)'}}, 'vary': {'beta': [.5, 4.]}}, "cell 'bad beta=0.5': beta must be given once, not also as 2 behind the strategy, got 0.5"),
-    'in the base too': ({'cells': {'bad': {'strategy': 'hcl(beta=2)'}}, 'base': {'beta': 1.}}, "cell 'bad': beta must be given once, not also as 2 behind the strategy, got 1.0"),
     'a seed behind the strategy': ({'cells': {'bad': {'strategy': 'hcl(seed=3)'}}}, "cell 'bad': seed must be given once, not also as 3 behind the strategy, got 5"),
     'no strategy': ({'cells': {'bad': {'strategy': 'hcl('}}}, "cell 'bad': strategy must be a name"),
-    'two names for one run': ({'cells': {'a': PLAIN, 'bad': PLAIN}}, "cell 'bad' is the run of cell 'a': remove one"),
-    'one run by a value of vary': ({'cells': {'a': PLAIN, 'bad': PLAIN | {'lr': .1}}, 'vary': {'lr': [.1, .2]}}, "cell 'bad lr=0.1' is the run of cell 'a lr=0.1'"),
     'no seeds': ({'cells': {'bad': {'seeds': 0}}}, "seeds of 'bad' must be a whole number ≥ 1, got 0"),
     'half a seed': ({'cells': {'bad': {'seeds': 1.5}}}, "seeds of 'bad' must be a whole number ≥ 1, got 1.5")}
 
@@ -219,8 +216,13 @@ def test_a_line_cut_off_is_written_again(play, tmp_path):
 
 def test_equal_cells_share_a_run(play, tmp_path):
     asked = play()
-    cells = [(name, TrainConfig.of(PLAIN)) for name in ('a', 'same')]
-    assert [name for name, _, _ in results_of(cells, tmp_path, 1)] == ['a', 'same'] and len(asked) == 1
+    lines = sweep(Grid('x', {'a': PLAIN, 'same': PLAIN}, seeds=1), tmp_path/'lines.jsonl', tmp_path/'runs', progress=False)
+    assert [l['cell'] for l in lines] == ['a', 'same'] and len(asked) == 1
+
+
+def test_a_default_of_the_grid_gives_way_to_the_strategy():
+    grid = Grid('x', {'a': {'strategy': 'hcl(beta=2)'}}, base=PLAIN | {'beta': 1.}, seeds=1)
+    assert [cfg.knobs.beta for _, cfg in runs_of(grid)] == [2]
 
 
 def test_divergence_is_a_result(play, tmp_path, capsys):
@@ -267,8 +269,8 @@ def test_threads_of_a_run(play, tmp_path):
 
 @pytest.mark.parametrize('name', ('workers', 'threads'))
 def test_counts(name, tmp_path):
-    for value in 0, 1.5, 99999999999:
-        with pytest.raises(ValueError, match=f'{name} must be 1 to 1024, got {value}'): sweep(GRID, tmp_path/'lines.jsonl', **{name: value})
+    for value, what in ((0, '1 or more'), (1.5, '1 or more'), (99999999999, '1024 or fewer, got 9')):
+        with pytest.raises(ValueError, match=f'{name} must be {what}'): sweep(GRID, tmp_path/'lines.jsonl', **{name: value})
 
 
 def test_a_line_holds_numbers(play, tmp_path):

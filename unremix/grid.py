@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fields', 'Cell', 'SAME_ANYWHERE', 'IMAGES', 'NAMED', 'OF_RESULT', 'Grid', 'read_grid', 'check_shape', 'runs_of',
-           'check_strategy', 'runs_of_cell', 'differing', 'run_key', 'check_cells', 'former_keys', 'key_of', 'spelt',
-           'images_of', 'is_of', 'line_of', 'lines_of', 'remaining']
+           'check_strategy', 'runs_of_cell', 'differing', 'run_key', 'former_keys', 'key_of', 'spelt', 'images_of',
+           'is_of', 'line_of', 'lines_of', 'remaining']
 
 # %% ../nbs/library/80_grid.ipynb #f55f6627
 import dataclasses
@@ -90,14 +90,14 @@ def runs_of(grid: Grid) -> list[Cell]:
     for (cell, fields), values in product(grid.cells.items(), every_value):
         varied = dict(zip(grid.vary, values))
         name = ' '.join([cell, *(f'{k}={v}' for k, v in varied.items())])
-        runs = runs_of_cell(grid, cell, name, grid.base | fields | varied)
+        runs = runs_of_cell(grid, cell, name, fields | varied)
         found += [(name, cfg) for cfg in runs]
     return sorted(found, key=lambda run: run[1].run.seed)
 
 
-def check_strategy(fields: Fields) -> None:
-    "Refuse what stands behind the name of a strategy and in a table too."
-    _, own = from_text(fields.get('strategy', 'simclr'))
+def check_strategy(strategy: str, fields: Fields) -> None:
+    "Refuse what stands behind the name of a strategy and in the table of a cell too."
+    _, own = from_text(strategy)
     tables = {RENAMED.get(k, k): v for k, v in fields.items()}
     for knob, value in own.items():
         other = tables.get(RENAMED.get(knob, knob), ...)
@@ -105,8 +105,9 @@ def check_strategy(fields: Fields) -> None:
         require(other is ..., knob, allowed, other)
 
 
-def runs_of_cell(grid: Grid, cell: str, name: str, fields: Fields) -> list[TrainConfig]:
+def runs_of_cell(grid: Grid, cell: str, name: str, mine: Fields) -> list[TrainConfig]:
     "One run per seed; the sentence of a `ValueError` names the cell."
+    fields = grid.base | mine
     seeds = fields.pop('seeds', grid.seeds)
     require(is_count(seeds, 1), f'seeds of {cell!r}', 'a whole number ≥ 1', seeds)
     allowed = 'one of TrainConfig, seed excepted'
@@ -114,7 +115,7 @@ def runs_of_cell(grid: Grid, cell: str, name: str, fields: Fields) -> list[Train
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     numbers = range(grid.seed, grid.seed + seeds)
     try:
-        check_strategy(plain | {'seed': grid.seed})
+        check_strategy(plain.get('strategy', 'simclr'), mine | {'seed': grid.seed})
         runs = [TrainConfig.of(plain | {'seed': seed}) for seed in numbers]
     except (ValueError, TypeError) as e:
         raise ValueError(f'cell {name!r}: {e}') from None
@@ -150,15 +151,6 @@ def run_key(cfg: TrainConfig) -> str:
     Fields at their defaults do not count, so that a later release may add some.
     """
     return key_of(cfg, spelt(cfg, float, float), NOT_OF_THE_RUN)
-
-
-def check_cells(grid: Grid) -> None:
-    "Raise `ValueError` for two cells that are one run."
-    asked: dict[str, str] = {}  # key: name
-    for name, cfg in runs_of(grid):
-        first = asked.setdefault(run_key(cfg), name)
-        if first != name:
-            raise ValueError(f'cell {name!r} is the run of cell {first!r}: remove one')
 
 
 def former_keys(cfg: TrainConfig) -> set[str]:

@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .data import is_count
 from .evaluate import score
 from .own_images import keep_images
-from .grid import NAMED, Cell, Fields, Grid, check_cells, check_shape
+from .grid import NAMED, Cell, Fields, Grid, check_shape
 from .grid import images_of, line_of, lines_of, remaining, run_key, runs_of
 from .grid import read_grid as read_grid  # importable from here too
 from .json_lines import Line, as_line, check_file
@@ -131,11 +131,10 @@ def sweep(
 ) -> list[Line]:  # the lines of this grid
     "Run what is missing, append a line per run as it finishes, return all lines."
     for name, value in {'workers': workers, 'threads': threads}.items():
-        fits = is_count(value, 1) and value <= MOST_THREADS
-        require(fits, name, f'1 to {MOST_THREADS}', value)
+        require(is_count(value, 1), name, '1 or more', value)
+        require(value <= MOST_THREADS, name, f'{MOST_THREADS} or fewer', value)
     out, folder = Path(out), Path(folder)
     check_shape(grid)
-    check_cells(grid)
     check_file(out)
     lines = read_lines(out)
     todo = remaining(grid, lines)
