@@ -172,10 +172,9 @@ def check_compare(cfg: CompareConfig) -> None:
     require(last < 2**31, 'the last seed', 'at most 2**31-1', last)
     for name in HOW:
         value = getattr(cfg, name)
-        fits = value is None or is_count(value, 1)
-        require(fits, name, '1 or more, or None', value)
-        few = value is None or value <= MOST_THREADS
-        require(few, name, f'{MOST_THREADS} or fewer', value)
+        if value is not None:
+            require(is_count(value, 1), name, '1 or more, or None', value)
+            require(value <= MOST_THREADS, name, f'{MOST_THREADS} or fewer', value)
     is_flag = isinstance(cfg.supervised, bool)
     require(is_flag, 'supervised', 'True or False', cfg.supervised)
     processes = cfg.train.run.processes

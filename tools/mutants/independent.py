@@ -875,7 +875,7 @@ COMPARE = [
 OF_SWEEP = 'tests/test_sweep_exact.py'
 SWEEP = [
     *of('grid.py', OF_SWEEP,
-    ("grid.base | fields | varied", "fields | grid.base | varied", "a cell's own fields win"),
+    ("fields = grid.base | mine", "fields = mine | grid.base", "a cell's own fields win"),
     ("range(grid.seed, grid.seed + seeds)", "range(seeds)", 'the first seed'),
     ("key=lambda run: run[1].run.seed", "key=lambda run: run[0]", 'seed by seed'),
     ("fields.pop('seeds', grid.seeds)", "(fields.pop('seeds', None), grid.seeds)[1]", "a cell's own number of runs"),
