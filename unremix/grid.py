@@ -115,7 +115,7 @@ def runs_of_cell(grid: Grid, cell: str, name: str, mine: Fields) -> list[TrainCo
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     numbers = range(grid.seed, grid.seed + seeds)
     try:
-        check_strategy(plain.get('strategy', 'simclr'), mine | {'seed': grid.seed})
+        check_strategy(fields.get('strategy', 'simclr'), mine | {'seed': grid.seed})
         runs = [TrainConfig.of(plain | {'seed': seed}) for seed in numbers]
     except (ValueError, TypeError) as e:
         raise ValueError(f'cell {name!r}: {e}') from None
