@@ -211,11 +211,11 @@ def let_go(file: BinaryIO, path: Path) -> None:
 
 # %% ../nbs/library/59_safe_files.ipynb #1b5e451f
 HELD = 'in_use.json'  # while a process works in the folder
-OURS = re.compile(r'\.[0-9a-f]{8}\.part$')  # what `write_atomic` writes beside
+OURS = re.compile(r'(\.[0-9a-f]{8}|^(config|data|result)\.json|^checkpoint\.pt)\.part$')
 
 
 def remove_left(folder: Path, name: str = '') -> None:
-    "Files that killed writers left, of a name or all; for who keeps others out."
+    "Files that killed writers left, early ones without a number, of a name or all."
     for left in (x for x in folder.glob('*.part') if x.name.startswith(name)):
         if OURS.search(left.name) and left.is_file():  # others are the user's
             left.unlink(missing_ok=True)
