@@ -8,6 +8,7 @@ __all__ = ['DATASETS', 'labelled', 'is_count', 'hold_out', 'with_size', 'resize'
 
 # %% ../nbs/library/57_data.ipynb #4e0bf996
 import csv
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -52,7 +53,7 @@ def hold_out(
     """Set images aside at equal distances in the list sorted by class.
 
     Each class keeps its share, and nothing is random. Unlabelled images stay, unless
-    all are. What shares an id with one held out neither trains nor is held out.
+    all are. What shares an id with one held out does not train, if that leaves any.
     """
     unlabelled = int((images.y < 0).sum())
     order = torch.arange(len(images))
@@ -68,9 +69,10 @@ def hold_out(
     stays[out] = False
     if (ids := ids_of(images)) is not None:
         held = ids[out]
-        stays &= ~torch.isin(ids, held[held >= 0])
-        what = 'fewer: every image shares an id with one held out'
-        require(bool(stays.any()), 'validation', what, validation)
+        apart = stays & ~torch.isin(ids, held[held >= 0])
+        if not apart.any():  # nothing would train, so copies do
+            warnings.warn('every image shares an id with one held out', stacklevel=2)
+        stays = apart if apart.any() else stays
     return choose(images, stays.nonzero().flatten()), choose(images, out)
 
 
