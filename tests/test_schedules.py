@@ -192,3 +192,12 @@ def test_a_loss_of_your_own_moves_what_it_has(monkeypatch):
         refused = f'{knob}_end must be None with {name}, which has no {knob}'
         with pytest.raises(ValueError, match=refused):
             run_of(**SMALL, strategy=name, **{f'{knob}_end': 0.1})
+
+
+def test_a_way_of_a_million_plateaus_is_looked_at_in_a_thousand(monkeypatch):
+    "Else a configuration would take seconds, each time that it is read."
+    from unremix import config
+    seen, real = [], config.assign_all
+    monkeypatch.setattr(config, 'assign_all', lambda *given: seen.append(1) or real(*given))
+    config.TrainConfig.of({'strategy': 'hcl', 'beta_end': 0.0, 'anneal_steps': 10**6})
+    assert 100 < len(seen) <= 1001

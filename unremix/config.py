@@ -210,7 +210,7 @@ def check_way(criterion: Any, schedule: ScheduleConfig) -> None:
     "Raise `ValueError` for what the loss refuses on the way, the end before the rest."
     ends = schedule.ends
     start = {knob: read(criterion, knob) for knob in ends}
-    parts = schedule.anneal_steps or 32  # plateaus, or enough of a continuous path
+    parts = min(schedule.anneal_steps or 32, 1000)  # plateaus, or enough of a path
     for part in range(parts, 0, -1):
         way = part / parts
         try:

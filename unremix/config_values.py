@@ -22,11 +22,8 @@ KINDS: dict[Any, tuple[Any, Callable[[Any], Any], str]] = {
     bool: (bool, bool, 'True or False'),
     int: (numbers.Integral, int, 'a whole number'),
     float: (numbers.Real, float, 'a finite number'),
-    str: (
-        (str, os.PathLike),
-        os.path.expanduser,
-        'text',
-    ),  # ~ is a folder's name nowhere
+    # ~ is a folder's name nowhere
+    str: ((str, os.PathLike), os.path.expanduser, 'text'),
     types.NoneType: (types.NoneType, lambda v: v, 'None'),
 }
 

@@ -212,8 +212,8 @@ def export_encoder(
 ) -> tuple[Path, float]:  # the file, and the largest difference of a feature
     """Write the encoder of a run for another program; it is read again and compared.
 
-    Raises `ValueError` for a format that is not known, does not fit or lacks its
-    library, and `ArithmeticError` if the file gives other features.
+    Raises `ValueError` where it cannot be written, `ArithmeticError` where it differs.
+
     >>> export_encoder('runs/hcl', 'onnx')
     """
     require(is_one_of(to, FORMATS), 'to', f'one of {list(FORMATS)}', to)

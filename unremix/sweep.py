@@ -29,7 +29,7 @@ from .grid import NAMED, Cell, Fields, Grid, check_shape
 from .grid import images_of, line_of, lines_of, remaining, run_key, runs_of
 from .grid import read_grid as read_grid  # importable from here too
 from .json_lines import Line, as_line, check_file
-from .json_lines import read_lines as read_lines  # as in release 0.1.0
+from .json_lines import read_lines as read_lines  # for its users
 from .machine import MOST_THREADS
 from .run_folder import FILES, check_data, in_result, look, recorded
 from .run_folder import split_samples
