@@ -40,8 +40,8 @@ test: $(STAMP) ## run every notebook and test (ARGS='-k 57_data')
 lowest: ## the fast tests with the lowest versions of what the library requires, in .venv-lowest
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . 'pytest>=8'
-	$(LOWEST)/bin/python -m pytest $(FAST) $(ARGS)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c $(LOWEST)/constraints.txt -e . 'pytest>=8' 'pytest-xdist>=3.5'
+	$(LOWEST)/bin/python -m pytest -n $(JOBS) $(FAST) $(ARGS)
 
 plain: $(STAMP) ## `make test` as on a processor without wide vectors and bfloat16
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
