@@ -1,10 +1,12 @@
 "A training run in a process that can be started again quickly and killed at any moment."
-import multiprocessing, os, signal, socket, time
+import faulthandler, multiprocessing, os, signal, socket, time
 from contextlib import suppress
 from pathlib import Path
 
 from unremix.config import TrainConfig
 from unremix.train import train
+
+PATIENCE = 120 # seconds that a process of seconds gets on a busy machine
 
 context = multiprocessing.get_context('forkserver')
 context.set_forkserver_preload(['unremix.train']) # so that a new process starts at once
@@ -32,6 +34,7 @@ def spoil_loss(step):
 def one_rank(cfg, out, rank, size, port, spoilt=None):
     "One process of the run, as `torchrun` would start it; `spoilt`: rank whose loss is NaN at step 8."
     import torch
+    faulthandler.dump_traceback_later(PATIENCE - 20) # where it hangs, if it does
     if rank == spoilt: spoil_loss(8)
     torch.set_num_threads(1)
     if size > 1: os.environ |= dict(MASTER_ADDR='localhost', MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size), TORCHELASTIC_RUN_ID='test')
@@ -54,7 +57,7 @@ class Job:
                 if p.is_alive(): os.kill(p.pid, number)
 
     def wait(self):
-        for p in self.processes: p.join(120)
+        for p in self.processes: p.join(PATIENCE)
         return [p.exitcode for p in self.processes]
 
     def killed_after(self, seconds):
