@@ -52,6 +52,7 @@ def stand_in(monkeypatch):
 
 @pytest.mark.parametrize('installed', (lambda _: pytest.importorskip('ipywidgets'), stand_in), ids=('ipywidgets', 'stand-in'))
 def test_a_widget_is_updated(monkeypatch, installed):
+    pytest.importorskip('IPython')
     widget = installed(monkeypatch)
     displayed = []
     monkeypatch.setattr('IPython.display.display', displayed.append)
