@@ -20,13 +20,15 @@ from torch import Tensor
 from .contrast import Contrast, detached
 from .info_nce import mean_over
 from .rules import equal
+from .table_sums import sum_and_share
 from .tiles import count
 
 # %% ../nbs/library/17_statistics.ipynb #338fbcbf
 def shares(log_w: Tensor) -> Tensor:  # (a n)
     "Weights that add up to 1; an anchor without negatives has zeros."
-    w = log_w.exp()
-    return w / w.sum(1, keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)
+    # weights that need not average 1 may be beyond the largest float, or below all
+    _, share = sum_and_share(log_w.clone())
+    return share
 
 
 def effective_negatives(c: Contrast, log_w: Tensor) -> Tensor:  # (a)
@@ -103,7 +105,7 @@ def false_negative_rate(c: Contrast, log_w: Tensor) -> Tensor:  # (a) in [0, 1]
 
 def false_negative_mass(c: Contrast, log_w: Tensor) -> Tensor:  # (a) in [0, 1]
     "Which part of the weight falls on the anchor's class."
-    return weighted_mean(log_w.exp(), false_negatives(c))
+    return weighted_mean(shares(log_w), false_negatives(c))
 
 
 def hard_false_negative_mass(c: Contrast, log_w: Tensor) -> Tensor:  # (a) in [0, 1]

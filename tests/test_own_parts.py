@@ -1,0 +1,34 @@
+"""Parts, networks and settings of somebody's own: what fits works, the rest is told."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from unremix import ContrastiveLoss
+
+z1, z2 = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+y = torch.arange(6) % 2
+
+
+def by_distance(c, offset: float = 0.0) -> Tensor:
+    "Log weights whose average is not 1."
+    return torch.where(c.negative, c.cosine.detach() + offset, -math.inf)
+
+
+@pytest.mark.parametrize('offset', [-300.0, -90.0, 90.0, 300.0])
+def test_statistics_of_weights_that_do_not_average_one(offset):
+    def of(offset):
+        loss = ContrastiveLoss(lambda c: by_distance(c, offset))
+        return loss(z1, z2, true_labels=y, return_stats=True)[1]
+
+    assert_close(of(offset), of(0.0), rtol=1e-3, atol=1e-3)
+
+
+def test_statistics_of_nan_weights_are_nan():
+    loss = ContrastiveLoss(lambda c: by_distance(c, math.nan))
+    _, stats = loss(z1, z2, true_labels=y, return_stats=True)
+    assert stats['effective_negatives'].isnan()
+    assert stats['false_negative_mass'].isnan()
