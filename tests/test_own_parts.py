@@ -8,6 +8,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from unremix import ContrastiveLoss
+from unremix.cacr import CACR
+from unremix.info_nce import InfoNCE
+from unremix.jensen_shannon import JensenShannon
+from unremix.rules import supervised
 
 z1, z2 = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 y = torch.arange(6) % 2
@@ -32,3 +36,23 @@ def test_statistics_of_nan_weights_are_nan():
     _, stats = loss(z1, z2, true_labels=y, return_stats=True)
     assert stats['effective_negatives'].isnan()
     assert stats['false_negative_mass'].isnan()
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('chunk_size', [None, 4])
+@pytest.mark.parametrize('part', [InfoNCE(0.1), CACR(), JensenShannon()])
+def test_log_weights_of_another_dtype(dtype, chunk_size, part):
+    x = z1.clone().requires_grad_()
+    weigh = lambda c: by_distance(c).to(dtype)
+    loss = ContrastiveLoss(weigh, loss=part, chunk_size=chunk_size)(x, z2)
+    loss.backward()
+    expected = ContrastiveLoss(lambda c: weigh(c).float(), loss=part)(z1, z2)
+    assert_close(loss.detach(), expected)
+    assert x.grad.isfinite().all()
+
+
+def test_log_weights_of_another_dtype_by_hand():
+    for pairs, labels in ((None, None), (supervised, y)):
+        c = ContrastiveLoss(pairs=pairs).contrast(z1, z2, labels=labels)
+        log_w = by_distance(c)
+        assert_close(InfoNCE()(c, log_w.double()), InfoNCE()(c, log_w))

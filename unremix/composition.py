@@ -63,6 +63,7 @@ class Composed:
             c = self.synthesis(with_prepared(c, self.prepared.get('synthesis')))
         log_w = self.weights(with_prepared(c, self.prepared.get('weights')))
         check_returned('what the weighting returns', log_w, c.logits.shape)
+        log_w = log_w.to(c.logits.dtype)  # a network of somebody's may have another
         losses = apply_loss(self.loss, c, log_w, averages_one(self.weights))
         check_returned('what the loss returns', losses, c.k.shape)
         return losses, c, log_w

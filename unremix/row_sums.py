@@ -125,6 +125,7 @@ def row_sums(c: Contrast, log_w: Tensor) -> Sums:  # (a n) log weights
     Of `log_w` only the cells of negatives are read, and −inf is allowed there, in a
     whole row too. The gradient of an empty row is zero. NaN comes out as NaN.
     """
+    log_w = log_w.to(c.logits.dtype)
     if c.positive_at is None:
         return by_tables(c, log_w)
     return by_columns(c, log_w, c.positive_at)
