@@ -8,10 +8,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from unremix import ContrastiveLoss
+from unremix.bands import TopK
 from unremix.cacr import CACR
+from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE
 from unremix.jensen_shannon import JensenShannon
 from unremix.rules import supervised
+from unremix.synthesis import MoCHi
+from unremix.unremix import UnReMix
+from unremix.with_labels import HSCL, SupCon
 
 z1, z2 = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 y = torch.arange(6) % 2
@@ -56,3 +61,13 @@ def test_log_weights_of_another_dtype_by_hand():
         c = ContrastiveLoss(pairs=pairs).contrast(z1, z2, labels=labels)
         log_w = by_distance(c)
         assert_close(InfoNCE()(c, log_w.double()), InfoNCE()(c, log_w))
+
+
+@pytest.mark.parametrize(
+    'name, part',
+    [('weights', x) for x in (HCL, UnReMix, HSCL, TopK)]
+    + [('pairs', SupCon), ('loss', InfoNCE), ('loss', CACR), ('synthesis', MoCHi)],
+)
+def test_a_class_is_no_part(name, part):
+    with pytest.raises(ValueError, match=f'^{name} must be .*such as {part.__name__}'):
+        ContrastiveLoss(**{name: part})
