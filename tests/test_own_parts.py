@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from unremix import ContrastiveLoss
 from unremix.bands import TopK
 from unremix.cacr import CACR
+from unremix.gradient_cache import MicroBatches
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE
 from unremix.jensen_shannon import JensenShannon
@@ -71,3 +72,17 @@ def test_log_weights_of_another_dtype_by_hand():
 def test_a_class_is_no_part(name, part):
     with pytest.raises(ValueError, match=f'^{name} must be .*such as {part.__name__}'):
         ContrastiveLoss(**{name: part})
+
+
+def test_micro_batches_of_a_model_without_hidden():
+    for size in (2, 3):  # two rows of a matrix are no pair
+        with pytest.raises(ValueError, match='what the model returns .*a pair'):
+            MicroBatches(lambda x: x, z1, size)
+    with pytest.raises(ValueError, match='what the model returns .*NoneType'):
+        MicroBatches(lambda x: (x, None), z1, 2)
+
+
+@pytest.mark.parametrize('views', [(z1, z2), [[1, 2]], [{'text': torch.arange(3)}]])
+def test_micro_batches_of_what_has_no_rows(views):
+    with pytest.raises(ValueError, match='^views must be one tensor, or dictionaries'):
+        MicroBatches(lambda x: (x, x), views, 2)
