@@ -14,7 +14,10 @@ from unremix.gradient_cache import MicroBatches
 from unremix.hard_negatives import HCL
 from unremix.info_nce import InfoNCE
 from unremix.jensen_shannon import JensenShannon
+from unremix.mixtures import SynCo
+from unremix.one_class import MiOC
 from unremix.rules import supervised
+from unremix.selection import Placebo
 from unremix.synthesis import MoCHi
 from unremix.unremix import UnReMix
 from unremix.with_labels import HSCL, SupCon
@@ -72,6 +75,32 @@ def test_log_weights_of_another_dtype_by_hand():
 def test_a_class_is_no_part(name, part):
     with pytest.raises(ValueError, match=f'^{name} must be .*such as {part.__name__}'):
         ContrastiveLoss(**{name: part})
+
+
+@pytest.mark.parametrize(
+    'part',
+    [
+        dict(synthesis=MoCHi(seed=1)),
+        dict(synthesis=SynCo(seed=1)),
+        dict(synthesis=MiOC(seed=1)),
+        dict(weights=Placebo()),
+    ],
+)
+def test_seeds_with_another_default_device(part):
+    expected = ContrastiveLoss(**part)(z1, z2)
+    with torch.device('meta'):  # as `torch.set_default_device('cuda')` does
+        found = ContrastiveLoss(**part)(z1, z2)
+    assert_close(found, expected)
+
+
+def test_seeds_with_another_default_dtype():
+    expected = ContrastiveLoss(synthesis=MoCHi(seed=1))(z1, z2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = ContrastiveLoss(synthesis=MoCHi(seed=1))(z1, z2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected)
 
 
 def test_micro_batches_of_a_model_without_hidden():

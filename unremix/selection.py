@@ -205,7 +205,7 @@ def swap_candidates(i: Indicator, c: Contrast) -> Indicator:
     # the anchor itself and its positive have no score worth passing on
     passed_on = torch.where(mask, value, mean)
     generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(mask.shape[1], generator=generator)
+    order = torch.randperm(mask.shape[1], generator=generator, device='cpu')
     order = order.to(mask.device, non_blocking=True)
     return i._replace(value=passed_on[:, order])
 

@@ -96,7 +96,9 @@ def numbers(
     "Random numbers on the device of `like`."
     if generator is None:
         return draw(shape, device=like.device, dtype=like.dtype)
-    return draw(shape, generator=generator).to(like)
+    # the generator's device and 32 bits, whatever somebody has made the default
+    how = dict(device=generator.device, dtype=torch.float32)
+    return draw(shape, generator=generator, **how).to(like)
 
 
 def active_part(active: float, counts: Sequence[int], like: Tensor) -> Tensor:  # (s)
