@@ -115,3 +115,11 @@ def test_micro_batches_of_a_model_without_hidden():
 def test_micro_batches_of_what_has_no_rows(views):
     with pytest.raises(ValueError, match='^views must be one tensor, or dictionaries'):
         MicroBatches(lambda x: (x, x), views, 2)
+
+
+def test_anomaly_detection_of_anchors_without_negatives():
+    x = z1.clone().requires_grad_()
+    weights = UnReMix(mix=(0, 1, 0), normalize='minmax', detach=False)
+    with torch.autograd.set_detect_anomaly(True):
+        ContrastiveLoss(weights)(x, z2, sample_ids=torch.zeros_like(y)).backward()
+    assert_close(x.grad, torch.zeros_like(x))

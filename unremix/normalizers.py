@@ -105,7 +105,8 @@ def by_range(i: Indicator, c: Contrast, kappa: float = 1.0) -> Tensor:  # (a n)
     low = value.masked_fill(~c.negative, math.inf).amin(1, keepdim=True)
     high = value.masked_fill(~c.negative, -math.inf).amax(1, keepdim=True)
     width = high - low
-    enough = ~is_noise(width, i)
+    # who has no negative has no range: without it, anomaly detection would see NaN
+    enough = ~is_noise(width, i) & (c.k > 0)[:, None]
     above = value - torch.where(enough, low, 0.0)
     x = above / torch.where(enough, width, 1.0)
     return proportional(x.clamp_min(0) * c.negative, c, enough)
