@@ -191,7 +191,7 @@ STATISTICS = of(
         'statistics of nobody would be the best there are',
     ),
     (
-        'return weighted_mean(log_w.exp(), false_negatives(c))',
+        'return weighted_mean(shares(log_w), false_negatives(c))',
         'return weighted_mean(heaviest(log_w, c.k), false_negatives(c))',
         'the weight on false negatives would be that of the heaviest tenth',
     ),

@@ -434,7 +434,7 @@ MUTANTS = [
             'another permutation than the one documented',
         ),
         (
-            'torch.randperm(mask.shape[1], generator=generator)',
+            "torch.randperm(mask.shape[1], generator=generator, device='cpu')",
             'torch.randperm(mask.shape[1])',
             'a placebo would draw, and another one at every step',
         ),
@@ -475,8 +475,8 @@ MUTANTS = [
         ('self.z = z.to(exact)', 'self.z = z', 'the gradient would be rounded to half precision'),
         ('torch.cat(z_parts), torch.cat(hidden_parts)', 'torch.cat(z_parts), torch.cat(z_parts)', 'hidden inputs would be embeddings'),
         (('self.states.append(random_state(self.device))\n'
-            '        return self.model(part)'), ('out = self.model(part); self.states.append(random_state(self.device))\n'
-            '        return out'), 'dropout would drop other units in the second pass'),
+            '        found = self.model(part)'), ('found = self.model(part)\n'
+            '        self.states.append(random_state(self.device))'), 'dropout would drop other units in the second pass'),
         (('            set_random_state(state, self.device)\n'
             '            with torch.autocast'), '            with torch.autocast', 'dropout would drop other units in the second pass'),
         ('backward((z.to(grad.dtype) * grad).sum())', 'backward((z.to(grad.dtype) * grad).mean())', 'a gradient that is too small'),
