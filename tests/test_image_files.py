@@ -1,5 +1,5 @@
 "Every file is read as a person would see it, or it is counted and named on one line."
-import io, os, random
+import io, os, random, struct
 
 import numpy as np
 import pytest
@@ -115,6 +115,27 @@ def test_a_tiff_whose_zero_is_white(depth, stored, tmp_path):
     Image.fromarray(stored).save(path, tiffinfo={262: 0})
     with Image.open(path) as image: assert image.tag_v2[262] == 0
     assert np.abs(grey(path) - (1 - DEEP)*255).max() <= 1
+
+def unsigned_tiff(path, values): # (h w) of 32 bits, which Pillow cannot write
+    h, w = values.shape
+    tags = {256: w, 257: h, 258: 32, 259: 1, 262: 1, 273: 8, 277: 1, 278: h, 279: 4*h*w, 339: 1}
+    entries = b''.join(struct.pack('<HHII', tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags.items())
+    path.write_bytes(struct.pack('<2sHI', b'II', 42, 8 + 4*h*w) + values.astype('<u4').tobytes() + struct.pack('<H', len(tags)) + entries + bytes(4))
+
+@pytest.mark.parametrize('top', (2**32 - 1, 3*10**9, 2**31, 255), ids=str)
+def test_whole_numbers_without_a_sign(top, tmp_path):
+    "Greys from the middle on had become black."
+    unsigned_tiff(tmp_path/'u.tiff', (DEEP*top).round())
+    assert np.abs(grey(tmp_path/'u.tiff') - DEEP*255).max() <= 1
+
+@pytest.mark.parametrize('stored,lowest', [('-9999', -9999), ('-3.4028234663852886e+38', np.finfo('<f4').min), ('nan', np.nan), ('nothing', 0)], ids=str)
+def test_what_geographers_write_for_no_number(stored, lowest, tmp_path):
+    "One such pixel had made all others white."
+    values = DEEP.astype('<f4').copy()
+    values[0, :3] = lowest
+    Image.fromarray(values).save(tmp_path/'d.tiff', tiffinfo={42113: stored})
+    seen = grey(tmp_path/'d.tiff')
+    assert seen[0, :3].tolist() == [0, 0, 0] and np.abs(seen - DEEP*255)[1:].max() <= 1
 
 @pytest.mark.parametrize('fmt', ['JPEG', 'PNG', 'WEBP', 'TIFF'])
 @pytest.mark.parametrize('tag', range(1, 9))

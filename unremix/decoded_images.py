@@ -124,7 +124,7 @@ def write_pixels(
 
 # %% ../nbs/library/117_decoded_images.ipynb #d15c0014
 WAIT = 10**9  # tries of a lock, a twentieth of a second apart: until it is free
-FORM = 2  # of the json file, which says what a file of pixels holds
+FORM = 3  # of the json file, which says what a file of pixels holds
 
 
 def name_of(stored: str, size: int) -> str:
