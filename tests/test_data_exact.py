@@ -170,6 +170,26 @@ def test_what_is_no_file_of_images_is_one_sentence(tmp_path, changed, sentence):
     with pytest.raises(ValueError, match=sentence) as e: load_dataset('npz', 'train', npz(tmp_path/'some.npz', **changed))
     assert '\n' not in str(e.value)
 
+@pytest.mark.parametrize(('changed', 'sentence'), [
+    (dict(train_labels=np.array([0, 1, 2, 0, -1])), 'train_labels must be 5 whole numbers from 0 to 65535, one per image, got [-1]'),
+    (dict(train_labels=np.array([0, 1, 2, 0, 65536])), 'train_labels must be 5 whole numbers from 0 to 65535, one per image, got [65536]'),
+    (dict(test_labels=np.array(list('abc'))), "test_labels must be 3 whole numbers from 0 to 65535, one per image, got '<U1 (3,)'"),
+    (dict(test_labels=np.array([0, 1, 2**40])), 'test_labels must be 3 whole numbers from 0 to 65535, one per image, got [1099511627776]')])
+def test_labels_that_are_no_classes_are_named(tmp_path, changed, sentence):
+    "Of either part: words were a traceback, and a large number took all of the memory for names."
+    with pytest.raises(ValueError) as e: load_dataset('npz', 'train', npz(tmp_path/'some.npz', **changed))
+    assert str(e.value) == sentence
+
+def test_classes_that_only_the_test_images_have_are_told(tmp_path, capsys):
+    "They count as wrong whatever an encoder does."
+    path = npz(tmp_path/'some.npz', test_labels=np.array([2, 0, 2]), classes=list('abcd'))
+    load_dataset('npz', 'train', path)
+    assert capsys.readouterr().err == ''
+    load_dataset('npz', 'test', path)
+    assert capsys.readouterr().err == f'unremix: {path}: 2 of 3 test images are of classes that none trains: c\n'
+    load_dataset('npz', 'test', npz(tmp_path/'b.npz', test_labels=np.array([[3], [0], [1]])))
+    assert capsys.readouterr().err == ''
+
 SMALL = np.zeros((5, 8, 8), np.uint8)
 
 @pytest.mark.parametrize(('changed', 'sentence'), [
