@@ -714,3 +714,24 @@ def test_graphs_that_cannot_be_downloaded_are_one_sentence(error, tmp_path, monk
     words = '^mutag is not in .* and could not be downloaded .*graphs.npz there'
     with pytest.raises(DatasetMissing, match=words):
         graph_encoder.load_tu('mutag', tmp_path)
+
+
+# ---- folders that are no data, or not what they seem
+
+def dots(folder, *names):
+    for i, name in enumerate(names):
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('L', (8, 8), 10*i).save(folder/name)
+
+
+def test_figures_of_a_run_are_no_images(tmp_path):
+    "Whoever works inside the folder of the images has `runs` there, with figures: they had become a class."
+    dots(tmp_path, *(f'{c}/{i}.png' for c in ('cat', 'dog') for i in range(6)), 'runs/compare/figures/compare.png', 'runs/mine.png')
+    for name in ('config.json', 'result.json'): (tmp_path/'runs'/'compare'/name).write_text('{}')
+    part = read_part(tmp_path)
+    assert part.class_names() == {'cat', 'dog', 'runs'} and len(part) == 13
+    assert part.skipped == {'of a run': ['runs/compare']}
+    (tmp_path/'runs'/'compare'/'result.json').unlink() # any other program's
+    assert len(read_part(tmp_path)) == 14
+    for name in ('config.json', 'result.json'): (tmp_path/name).write_text('{}')
+    assert len(read_part(tmp_path)) == 14 # the folder itself is asked for
