@@ -735,3 +735,24 @@ def test_figures_of_a_run_are_no_images(tmp_path):
     assert len(read_part(tmp_path)) == 14
     for name in ('config.json', 'result.json'): (tmp_path/name).write_text('{}')
     assert len(read_part(tmp_path)) == 14 # the folder itself is asked for
+
+
+@pytest.mark.parametrize('names,words', [
+    ((), ['test has no images: 2 of 8 training images are held out and scored']),
+    (('cat/1.dcm', 'dog/2.dcm'), ['test has no images: 2 of 8', 'left out of', 'test: 2 no image (cat/1.dcm, dog/2.dcm)'])], ids=str)
+def test_a_test_part_without_images_is_told(names, words, tmp_path):
+    "It had been said that there was none, and its files were not counted."
+    dots(tmp_path/'train', *(f'{c}/{i}.png' for c in ('cat', 'dog') for i in range(4)))
+    (tmp_path/'test').mkdir()
+    for name in names:
+        (tmp_path/'test'/name).parent.mkdir()
+        (tmp_path/'test'/name).write_text('no image')
+    said = '\n'.join(survey(tmp_path).notes)
+    assert all(word in said for word in words), said
+    assert len(survey(tmp_path).notes) == 1 + bool(names)
+
+
+def test_an_empty_part_beside_a_good_one(tmp_path):
+    dots(tmp_path, *(f'{part}/{c}/{i}.png' for part in ('train', 'val') for c in ('cat', 'dog') for i in range(4)))
+    (tmp_path/'test').mkdir()
+    assert survey(tmp_path).notes == () and len(survey(tmp_path).test) == 8

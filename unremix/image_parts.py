@@ -180,13 +180,13 @@ def choose_test(
     train: Part, tests: list[Part], notes: list[str]
 ) -> tuple[Part, Part]:  # train, test
     "The first part that can be scored, or a tenth of the training images."
-    tests = [test for test in tests if test.paths]
+    there = [test for test in tests if test.paths]
     known = bool(train.labelled())
-    for i, test in enumerate(tests):
+    for i, test in enumerate(there):
         if test.labelled() or not known:
-            for other in tests[:i]:
+            for other in there[:i]:
                 notes.append(f'{other.folder} has no labels: {test.folder} is scored')
-            for other in tests[i + 1 :]:
+            for other in there[i + 1 :]:
                 unused = f'{other.folder}: {len(other)} images neither train nor score'
                 notes.append(f'{unused}, since {test.folder} is scored')
             return train, only_labelled(test) if known else test.without_labels()
@@ -194,7 +194,8 @@ def choose_test(
     why = f'{train.folder} has no test part'
     if tests:
         folders = ', '.join(str(test.folder) for test in tests)
-        why = f'{folders} {"has" if len(tests) == 1 else "have"} no labels'
+        what = 'labels' if there else 'images'
+        why = f'{folders} {"has" if len(tests) == 1 else "have"} no {what}'
     if len(held):
         share = f'{len(held)} of {len(train)} training images'
         if train.labelled() and not held.labelled():
@@ -234,6 +235,7 @@ def survey(
         which = f'{root}: images beside {all_train.folder.name} are left out'
         notes.append(f'{which}: {counted(others)}')
     parts = [train] if test.folder == train.folder else [train, test]
+    parts += [part for part in tests if not part.paths]
     notes += [left_out(part) for part in parts if left_out(part)]
     return Survey(train, test, tuple(classes), tuple(notes))
 
