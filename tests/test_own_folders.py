@@ -756,3 +756,22 @@ def test_an_empty_part_beside_a_good_one(tmp_path):
     dots(tmp_path, *(f'{part}/{c}/{i}.png' for part in ('train', 'val') for c in ('cat', 'dog') for i in range(4)))
     (tmp_path/'test').mkdir()
     assert survey(tmp_path).notes == () and len(survey(tmp_path).test) == 8
+
+
+@pytest.mark.parametrize('names,words', [
+    (('seg_train/seg_train/cat', 'seg_test/seg_test/cat', 'seg_pred/seg_pred'), 'classes called like parts (seg_test, seg_train), which are read from train/ and test/'),
+    (('training_set/cat', 'test_set'), 'classes called like parts (test_set, training_set)'),
+    (('Train_A', 'dev'), 'classes called like parts (Train_A, dev)'),
+    (('Train Images', 'Valid Images'), 'classes called like parts (Train Images, Valid Images)'),
+    (('photos/train/cat', 'photos/val/cat'), 'one class (photos): there is nothing to tell apart, nor are its folders classes: train, val')], ids=str)
+def test_parts_that_became_classes_are_told(names, words, tmp_path):
+    "As they come out of public archives."
+    dots(tmp_path, *(f'{name}/{i}.png' for name in names for i in range(3)))
+    assert words in '\n'.join(survey(tmp_path).notes)
+
+
+@pytest.mark.parametrize('names', [('train', 'bus'), ('strain', 'testa'), ('contest', 'training'), ('intrain', 'value')], ids=str)
+def test_classes_that_only_sound_like_parts(names, tmp_path):
+    dots(tmp_path/'train', *(f'{name}/{i}.png' for name in names for i in range(3)))
+    dots(tmp_path/'test', *(f'{name}/{i}.png' for name in names for i in range(3)))
+    assert survey(tmp_path).notes == ()
