@@ -775,3 +775,11 @@ def test_classes_that_only_sound_like_parts(names, tmp_path):
     dots(tmp_path/'train', *(f'{name}/{i}.png' for name in names for i in range(3)))
     dots(tmp_path/'test', *(f'{name}/{i}.png' for name in names for i in range(3)))
     assert survey(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize('kind', ['nothing', 'a file'])
+def test_no_folder_at_all_is_called_so(kind, tmp_path):
+    "It was said not to be allowed to be read."
+    if kind == 'a file': (tmp_path/'x').write_text('mine')
+    with pytest.raises(DatasetMissing) as e: list_images(tmp_path/'x')
+    assert str(e.value) == f'{tmp_path/"x"} is no folder'

@@ -94,8 +94,10 @@ def list_images(
     Raises `DatasetMissing` where there is none.
     """
     top = Path(folder)
+    if not top.is_dir():
+        raise DatasetMissing(f'{top} is no folder')
     walk = Walk(top)
-    if not top.is_dir() or not walk.found:
+    if not walk.found:
         said = f'{top} is no folder with images'
         why = left_out(Part(top, skipped=walk.skipped))
         raise DatasetMissing('; '.join(filter(None, [said, why])))
