@@ -31,6 +31,7 @@ from unremix.own_images import ImageFiles, fingerprint_of_files, load_imagefolde
 from unremix.run_folder import split_samples
 from unremix.suspects import nearest_others
 from unremix.text_data import TextPairs, words_of
+from unremix.text_task import own_sentences
 from unremix.train import train
 
 
@@ -783,3 +784,19 @@ def test_no_folder_at_all_is_called_so(kind, tmp_path):
     if kind == 'a file': (tmp_path/'x').write_text('mine')
     with pytest.raises(DatasetMissing) as e: list_images(tmp_path/'x')
     assert str(e.value) == f'{tmp_path/"x"} is no folder'
+
+
+# ---- graphs and texts that are none
+
+@pytest.mark.parametrize('changed,sentence', [
+    (dict(sizes=[2, 0], edge_counts=[1, 0]), 'sizes must be whole numbers ≥ 1, got [0]'), (dict(sizes=[2, -1], edge_counts=[1, 0]), 'sizes must be whole numbers ≥ 1, got [-1]'),
+    (dict(tags=[0]), 'tags must be of shape (2), got (1,)'), (dict(edges=[0, 1]), 'edges must be of shape (1 2), got (2,)')], ids=str)
+def test_graphs_without_nodes_are_refused(changed, sentence):
+    "A traceback without any node, and an odd shape where a size is below 0."
+    with pytest.raises(ValueError) as e: pack(**(dict(sizes=[2], edge_counts=[1], edges=[[0, 1]], tags=[0, 0]) | changed))
+    assert str(e.value) == sentence
+
+
+def test_one_text_file_is_too_few_and_is_told_so(tmp_path):
+    (tmp_path/'one.txt').write_text('a sentence of five words\n'*9)
+    with pytest.raises(ValueError, match='with a sentence per line, two or more, got'): own_sentences(tmp_path)

@@ -99,20 +99,20 @@ class Graphs:
 
 # %% ../nbs/library/96_graph_data.ipynb #fda113e0
 def pack(sizes: Any, edge_counts: Any, edges: Any, tags: Any) -> Graphs:
-    """Graphs from arrays; arguments as `Graphs`.
+    """Graphs of a node or more each from arrays; arguments as `Graphs`.
 
-    Raises `ValueError` for numbers that are not whole, lengths that do not fit, and an
-    edge that is a loop, is there twice, is not in order or leads out of its graph.
+    `ValueError` for what does not fit, such as edges that are loops or there twice.
     """
     given = {'sizes': sizes, 'edge_counts': edge_counts, 'edges': edges, 'tags': tags}
     size, count, pairs, tag = (whole(name, x) for name, x in given.items())
+    few = size[size < 1]
+    require(not len(few), 'sizes', 'whole numbers ≥ 1', few[:1].tolist())
     fits = size.ndim == 1 and count.shape == size.shape
     require(fits, 'edge_counts', 'one number per graph', tuple(count.shape))
     total = int(size.sum()), int(count.sum())
-    fits = tag.shape == (total[0],)
-    require(fits, 'tags', lambda: f'of shape ({total[0]})', tuple(tag.shape))
-    fits = pairs.shape == (total[1], 2)
-    require(fits, 'edges', lambda: f'of shape ({total[1]} 2)', tuple(pairs.shape))
+    of_tag, of_pairs = tuple(tag.shape), tuple(pairs.shape)
+    require(of_tag == total[:1], 'tags', f'of shape ({total[0]})', of_tag)
+    require(of_pairs == (total[1], 2), 'edges', f'of shape ({total[1]} 2)', of_pairs)
     low, high = pairs.T
     inside = (low >= 0) & (low < high) & (high < size.repeat_interleave(count))
     bad = int((~inside).sum())

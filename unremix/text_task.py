@@ -62,7 +62,7 @@ def own_sentences(folder: str | Path | None) -> TextPairs:
     and for files without a pair.
     """
     paths = sorted(filter(is_text, Path(folder).glob('*'))) if folder else []
-    what = 'a folder of .txt files with a sentence per line'
+    what = 'a folder of .txt files with a sentence per line, two or more'
     require(len(paths) > 1, 'data_root', what, folder)
     found = apart(neighbours([read_lines(path) for path in paths]))
     what = 'a folder of .txt files with neighbouring lines of at least four words'
