@@ -241,6 +241,9 @@ def test_free_memory_of_each_system(tmp_path):
     assert seen(memory_max='max\n', memory_current='500\n') == 1000*1024
     assert seen(memory_max='600000\n', memory_current='500000\n') == 100_000
     assert seen(memory_max='600000\n', memory_current='500000\n', memory_stat='anon 1\ninactive_file 20000\n') == 120_000
+    for text in ('MemTotal:  2000 kB\nMemFree:  10 kB\n', ''): # Windows Subsystem 1 and kernels before 3.14 say no more
+        (tmp_path/'old').write_text(text)
+        assert free_memory(tmp_path/'old', tmp_path/'none') == free_memory(tmp_path/'none', tmp_path/'none')
     assert free_memory(tmp_path/'none', tmp_path/'none') in (None, os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE'))
 
 

@@ -120,13 +120,13 @@ def free_memory(
 ) -> float | None:  # bytes
     """Memory that a process can still get, or None where the system does not say.
 
-    All there is on macOS.
+    All there is on macOS, old kernels and the first Windows Subsystem for Linux.
     """
-    if not info.exists():
+    text = info.read_text(encoding='utf-8') if info.exists() else ''
+    _, says, told = text.partition('MemAvailable:')
+    if not says:
         return all_memory()
-    told = info.read_text(encoding='utf-8').split('MemAvailable:')[1]
-    kilobytes = int(told.split()[0])
-    return min(kilobytes * 1024, left_in_container(group))
+    return min(int(told.split()[0]) * 1024, left_in_container(group))
 
 
 def all_memory() -> int | None:  # bytes
