@@ -67,6 +67,14 @@ def test_bad_grids_are_refused(text, words, tmp_path, capsys):
 
 GRIDS = sorted((ROOT/'results'/'grids').glob('*.toml'))
 
+def test_a_grid_of_a_windows_editor(tmp_path):
+    "Notepad and PowerShell put a mark before the text."
+    plain, marked = tmp_path/'plain.toml', tmp_path/'marked.toml'
+    plain.write_text(GRID)
+    marked.write_bytes(b'\xef\xbb\xbf' + GRID.replace('\n', '\r\n').encode())
+    assert read_grid(marked) == read_grid(plain)
+
+
 def test_what_was_not_run_is_said():
     "No line stands beside such a grid, and the log names it in its budget as declared."
     budget = (ROOT/'nbs'/'experiments'/'LOG.md').read_text(encoding='utf-8').split('\n## ')[1:]

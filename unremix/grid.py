@@ -49,7 +49,7 @@ def read_grid(path: str | Path) -> Grid:
     path = Path(path)
     require(path.is_file(), 'grid', 'a TOML file', str(path))
     try:
-        fields = tomllib.loads(path.read_text(encoding='utf-8'))
+        fields = tomllib.loads(path.read_text(encoding='utf-8-sig'))
     except ValueError as e:
         raise ValueError(f'{str(path)!r} is not TOML: {e}') from None
     known = [f.name for f in dataclasses.fields(Grid)]
