@@ -17,7 +17,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
-from .arguments import require
+from .arguments import require, why
 
 # %% ../nbs/library/01_registry.ipynb #83096590
 PLACES = ('weights', 'synthesis', 'pairs', 'loss', 'batch')
@@ -190,8 +190,8 @@ def imported(name: str) -> Strategy:
     module, _, called = name.partition(':')
     try:
         kind = object_of(name)
-    except Exception as e:  # whatever is wrong in there
-        raise ValueError(f'strategy={name!r} cannot be imported: {e}') from e
+    except (Exception, SystemExit) as e:  # whatever is wrong in there
+        raise ValueError(f'strategy={name!r} cannot be imported: {why(e)}') from e
     for found in STRATEGIES.values():
         if found.kind is kind:
             return found

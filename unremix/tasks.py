@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from .arguments import require
+from .arguments import require, why
 from .registry import find, object_of
 
 # %% ../nbs/library/79_tasks.ipynb #432f9adc
@@ -186,8 +186,8 @@ def find_task(name: str) -> Task:
     if isinstance(task, str):
         try:
             task = object_of(task)
-        except Exception as e:  # whatever is wrong in there
-            raise ValueError(f'modality={name!r} cannot be imported: {e}') from e
+        except (Exception, SystemExit) as e:  # whatever is wrong in there
+            raise ValueError(f'modality={name!r} cannot be imported: {why(e)}') from e
     require(isinstance(task, Task), f'modality {name!r}', 'a Task', task)
     found = cast(Task, task)
     missing = [module for module in found.needs if not is_installed(module)]
