@@ -342,3 +342,28 @@ def test_the_command_of_a_report_makes_the_same_comparison(fields, modality):
     assert (unremix, name) == ('unremix', 'compare')
     found = compare_command(words).config
     assert found == cfg.but({'workers': None}), words
+
+
+# the momentum of an encoder that is not there
+
+
+def test_momentum_without_a_queue_is_refused():
+    "It is not SGD's, which somebody who sets `optimizer='sgd'` may think."
+    asked = {'optimizer': 'sgd', 'momentum': 0.5}
+    with pytest.raises(ValueError, match='^momentum must be left at 0.99 without'):
+        TrainConfig.of(asked)
+    assert TrainConfig.of(asked | {'queue_size': 8}).memory.momentum == 0.5
+    early = TrainConfig().as_json()
+    early['memory']['momentum'] = 0.5
+    assert TrainConfig.from_json(early) == TrainConfig()
+    assert TrainConfig.of(flat(TrainConfig().fields() | asked)).memory.momentum == 0.99
+
+
+def test_a_knob_is_given_once():
+    "Behind the name of the strategy or as an option: 3 had counted, without a word."
+    for twice in (['--beta', '3'], ['--beta=2'], ['--no-detach'], ['--tau-plus', '0']):
+        knobs = 'hcl(beta=2, detach=True, tau_plus=0.1)'
+        with pytest.raises(ValueError, match='must be given once, not also as'):
+            train_command(['--strategy', knobs, *twice])
+    once = train_command(['--strategy', 'hcl(beta=2)', '--tau-plus', '0', '--out', 'beta'])
+    assert once.config.knobs.beta == 2 and once.config.loss.tau_plus == 0

@@ -106,6 +106,46 @@ def test_weights_of_ones_own(tmp_path):
     assert done.returncode == 2 and "strategy='mine:Rong' cannot be imported" in done.stderr
 
 
+BROKEN = {  # a module's text: what its user is told
+    'import sys; sys.exit(3)': 'SystemExit 3',
+    'raise ValueError': 'ValueError',
+    "{}['key']": "KeyError 'key'",
+    'x = (': 'never closed',
+}
+
+
+@pytest.mark.parametrize('text', BROKEN, ids=BROKEN.values())
+def test_modules_that_cannot_be_imported(text, tmp_path, monkeypatch):
+    "One that ends the process, too, as a script without a main guard may."
+    from unremix.registry import find
+    from unremix.tasks import find_task
+
+    name = f'broken_{len(text)}'
+    (tmp_path / f'{name}.py').write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for look in (find, find_task):
+        with pytest.raises(ValueError, match=f"{name}:It' cannot be .*{BROKEN[text]}"):
+            look(f'{name}:It')
+
+
+@pytest.mark.parametrize('name', ('out', 'loggers', 'seeds', 'threads', 'reference'))
+def test_knobs_that_are_called_like_an_option(name):
+    "They ended in a traceback, or could not be set."
+    from dataclasses import make_dataclass
+
+    from unremix.config import TrainConfig
+    from unremix.registry import STRATEGIES, strategy
+
+    call = {'__call__': lambda self, contrast: contrast.logits}
+    kind = make_dataclass('Own', [(name, float, 1.0)], frozen=True, namespace=call)
+    strategy('own', weight='1', source='a test')(kind)
+    try:
+        with pytest.raises(ValueError, match=f'knob of own must be .*{name!r}'):
+            TrainConfig.of({'strategy': 'own'})
+    finally:
+        del STRATEGIES['own']
+
+
 ADDED = '''
 #| exports
 @strategy('bell', weight='a bell around a cosine', source='a test')

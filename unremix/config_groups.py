@@ -120,11 +120,9 @@ class ScheduleConfig:
             object.__setattr__(self, 'anneal_steps', as_kind(jumps, int | None))
         except TypeError:
             require(False, 'anneal_steps', in_words(int | None), jumps)
-        positive = jumps is None or jumps >= 1
-        require(positive, 'anneal_steps', '1 or more', jumps)
-        moves = jumps is None or bool(ends)
+        require(jumps is None or jumps >= 1, 'anneal_steps', '1 or more', jumps)
         what = 'None without a knob that moves, such as beta_end'
-        require(moves, 'anneal_steps', what, jumps)
+        require(jumps is None or bool(ends), 'anneal_steps', what, jumps)
 
 # %% ../nbs/library/61_config_groups.ipynb #a99a7d70
 OPTIMIZERS: dict[str, Callable[[Any, 'OptimConfig'], torch.optim.Optimizer]] = {
@@ -195,6 +193,8 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        read = self.momentum == 0.99 or self.queue_size > 0
+        require(read, 'momentum', 'left at 0.99 without queue_size', self.momentum)
 
 
 @dataclass(frozen=True)
