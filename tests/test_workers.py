@@ -327,3 +327,15 @@ def test_ctrl_c_is_seen_again_after_an_error():
         assert masked() == before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_a_script_without_a_main_guard_is_named(monkeypatch):
+    "Its workers run it anew and end at once; that memory ran out was all it was told."
+    from concurrent.futures.process import BrokenProcessPool
+
+    def submit(*args):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(several_runs.ProcessPoolExecutor, 'submit', submit)
+    with pytest.raises(OSError, match="memory ran out, or .* `if __name__ == '__main__':`"):
+        list(several_runs.as_finished({1: int, 2: int}, 2))

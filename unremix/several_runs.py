@@ -232,8 +232,9 @@ def side_by_side(
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
             raise OSError(
-                'a worker was killed, perhaps because memory ran out: '
-                'the same command goes on, with fewer workers if need be'
+                'a worker was killed, perhaps because memory ran out, or a script '
+                "calls this outside of `if __name__ == '__main__':`: the same "
+                'command goes on, with fewer workers if need be'
             ) from None
         finally:
             if not all(future.done() for future in running):
