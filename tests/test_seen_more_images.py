@@ -1,4 +1,5 @@
 "Reading and naming images; each was first missed by a mutant."
+import os
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,10 +14,10 @@ from unremix import image_folder, image_sets
 from unremix.augmentation import Augment, Recipe, augmentations
 from unremix.config_groups import DataConfig
 from unremix.data import DATASETS, load_dataset
-from unremix.encoders import Model, ProjectionHead
+from unremix.encoders import Model, ProjectionHead, make_encoder
 from unremix.image_files import as_seen, grey_range, on_white
 from unremix.image_folder import Part, Walk, is_hidden
-from unremix.image_parts import spread, survey
+from unremix.image_parts import find_parts, spread, survey
 from unremix.image_sets import fingerprint_of, from_torchvision, load_digits, load_fashion_mnist
 from unremix.image_task import count_images
 from unremix.own_images import ImageFiles, keep_images
@@ -81,6 +82,14 @@ def test_an_empty_test_part_is_none(tmp_path):
     assert (len(found.train), len(found.test)) == (2, 2) and f'{tmp_path}/train has no test part: 2 of 4 training images are held out and scored' in found.notes
 
 
+def test_two_names_of_one_unlabelled_image(tmp_path):
+    for i in range(4): dot(tmp_path/'train'/'cat'/f'{i}.png', 20*i)
+    dot(tmp_path/'unlabeled'/'a.png', 200)
+    os.link(tmp_path/'unlabeled'/'a.png', tmp_path/'unlabeled'/'b.png')
+    train, _ = find_parts(tmp_path)
+    assert len(train) == 5 and train.labels[4] is None and train.skipped == {'linked twice': ['../unlabeled/b.png']}
+
+
 def test_two_folders_are_held_apart(tmp_path):
     for name, count in (('one', 4), ('two', 6)):
         for part in ('train', 'test'):
@@ -141,6 +150,13 @@ def test_strong_changes_stay_within_their_ranges():
     grey, colour = (augmentations(8, channels, Recipe(jitter=.6, hue=.4, grey=.8, blur=.7), 2.) for channels in (1, 3))
     assert [tuple(float(x) for x in op.brightness) for op in grey if hasattr(op, 'brightness')] == [pytest.approx((.05, 1.95))]
     assert [op.p for op in colour if type(op).__name__ in ('RandomGrayscale', 'RandomGaussianBlur')] == [1., 1.]
+
+
+def test_a_network_of_timm_is_ready_to_train():
+    "After it was asked for its size in evaluation mode."
+    pytest.importorskip('timm', reason='timm is not installed')
+    net = make_encoder('timm:resnet10t', 1, 32)
+    assert net.training and all(m.training for m in net.modules()) and net.out_dim == 512
 
 
 def test_sizes_of_the_head():

@@ -227,6 +227,13 @@ def test_an_error_that_is_not_the_systems_stays_as_it_is(tmp_path):
     with pytest.raises(OSError, match='^image file is truncated$'): write_atomic(tmp_path/'x', write)
 
 
+def test_a_full_disk_keeps_no_name_but_the_lock(tmp_path, monkeypatch):
+    def full(number, text): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(safe_files.os, 'write', full)
+    with safe_files.hold(tmp_path/'in_use.json', 'it'):
+        with pytest.raises(safe_files.FolderInUse, match='^it is in use: another process works in it; wait'): safe_files.hold(tmp_path/'in_use.json', 'it', 1).__enter__()
+
+
 def test_a_lock_file_that_nobody_may_write_is_told_later(tmp_path, monkeypatch):
     (tmp_path/safe_files.HELD).touch()
     def refuse(path, what): raise PermissionError(errno.EACCES, 'Permission denied')

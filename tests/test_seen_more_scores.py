@@ -1,5 +1,5 @@
 "Scores, comparisons, grids, settings and methods; each was first missed by a mutant."
-import dataclasses
+import dataclasses, random, warnings
 
 import pytest
 import torch
@@ -7,13 +7,14 @@ from torch.testing import assert_close
 
 from configs import comparison, run_of
 from test_compare_exact import CFG
-from unremix import compare as comparing, one_class, rows, table as tables
+from unremix import batch_sampler, compare as comparing, one_class, rows, table as tables
 from unremix.bands import Ring, TopK
-from unremix.batch_sampler import BatchSampler, WalkSampler, drawn_for
+from unremix.batch_sampler import BatchSampler, WalkSampler, drawn_for, walked
 from unremix.compare_config import CompareConfig, cell_config
 from unremix.config_groups import DataConfig, MemoryConfig, ModelConfig, OptimConfig, RunConfig
 from unremix.controls import Supervised
 from unremix.embeddings import from_views
+from unremix.features import linear_probe, standardize
 from unremix.evaluate import FALSE_NEGATIVES, QUALITY
 from unremix.grid import Grid, check_shape, line_of
 from unremix.one_class import MiOC
@@ -29,6 +30,20 @@ def test_what_is_scored():
     assert FALSE_NEGATIVES == ('false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass')
     assert QUALITY == (*FALSE_NEGATIVES, 'hardness', 'effective_negatives', 'clamped_fraction')
     assert FEATURES == ('linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank')
+
+
+def test_a_feature_that_hardly_varies_is_none():
+    "A ten-millionth is noise of rounding; divided by itself it would be as large as any other."
+    h = torch.tensor([[0., 0.], [1e-7, 1.], [0., 0.], [1e-7, 1.]], dtype=torch.float64)
+    for found in standardize(h, h): assert (found[:, 0] == 0).all() and found[:, 1].abs().max() > .8
+
+
+def test_a_probe_that_is_not_fitted_to_the_end_is_no_warning():
+    "Its steps are a budget, the same for every row."
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert linear_probe(x, torch.arange(40) % 4, x, max_iter=1).shape == (40,)
 
 
 def test_the_untrained_row_starts_where_the_others_do(monkeypatch):
@@ -154,6 +169,10 @@ def test_settings_that_do_not_fit_each_other():
     assert run_of(batch_size=4, devices=2).run.processes == 2
 
 
+def test_the_knob_behind_the_name_counts():
+    assert run_of(strategy='hcl(beta=2)', beta=3.).knobs.beta == 2. == run_of(strategy='hcl', beta=2.).knobs.beta
+
+
 def test_as_many_threads_as_a_machine_may_have():
     for name in ('workers', 'threads'):
         assert getattr(comparison(**{name: 1024}), name) == 1024
@@ -205,6 +224,23 @@ def test_a_sphere_with_nobody_inside(monkeypatch):
     e = from_views([torch.eye(3), torch.eye(3)])
     shared = MiOC(anywhere=0, inside=40, seed=0).prepare(e, e, views, .5)
     assert len(shared.z) == 40 and set(shared.at.tolist()) == set(range(6))
+
+
+def test_a_walk_is_patient():
+    "On a ring, with many ways back, all are met in the order of the ring."
+    ring = [[(i + 1) % 6] for i in range(6)]
+    for seed in range(5): assert walked(ring, 2, 6, .5, random.Random(seed)) == [2, 3, 4, 5, 0, 1]
+    assert sorted(walked([[1], [0], [2]], 0, 3, .1, random.Random(0))) == [0, 1, 2]  # caught, and the rest at random
+
+
+def test_seeds_of_graphs(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(batch_sampler, 'proximity_graph', lambda z, candidates, neighbours, seed: seeds.append((candidates, neighbours, seed)) or torch.zeros(4, 2, dtype=torch.int32))
+    sampler = WalkSampler(BatchSampler(candidates=3, neighbours=2), 4, 2, seed=2)
+    sampler.rebuild(torch.eye(4), 5)
+    sampler.step = 7
+    sampler.rebuild(torch.eye(4))
+    assert seeds == [(3, 2, 2_000_011), (3, 2, 2_000_013)]
 
 
 def test_walks_over_a_small_set():
