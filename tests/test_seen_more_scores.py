@@ -21,7 +21,7 @@ from unremix.one_class import MiOC
 from unremix.rows import FEATURES, rows_to_train
 from unremix.rules import views
 from unremix.sweep import told
-from unremix.table import align_columns, table
+from unremix.table import align_columns
 
 
 # scores and rows
@@ -62,26 +62,6 @@ def test_no_row_is_trained_twice(monkeypatch):
     assert rows_to_train(comparison(**asked, supervised=False)) == ['simclr', 'supervised']
     monkeypatch.setattr(rows, 'rows_left_out', lambda cfg: {'supervised': 'no labels'})
     assert rows_to_train(comparison(limit=64, batch_size=16)) == ['simclr', 'debiased', 'hcl', 'unremix']
-
-
-SEVERAL = dict(knn10=.11, knn200=.22, alignment=.33, uniformity=-.44, effective_rank=5.55, hardness=.66, false_negative_rate=.77,
-               false_negative_mass=.88, hard_false_negative_mass=.99, effective_negatives=101.4, clamped_fraction=.12)
-
-
-def test_every_column_of_the_table():
-    "Each number is another one."
-    of_row = {name: {'mean': value, 'sd': None, 'values': [value]} for name, value in (SEVERAL | {'linear': .5678}).items()}
-    ours = of_row | dict(n=1, test_error=.0123, difference=-.0345, error=.0067, p=.01, verdict='worse', step_seconds=.0126, overhead=-.254)
-    base = {'n': 1, 'linear': of_row['linear'] | {'sd': .0156}}
-    text = table({'rows': {'a': base, 'b': ours}, 'config': {'reference': 'a'}})
-    head, first, second = (line.split() for line in text.split('\n\n')[0].splitlines())
-    assert head == 'row n linear % vs a ± test kNN10 % kNN200 % alignment'.split() and first == ['a', '1', '56.8', '±', '1.6', 'reference', '–', '–', '–', '–']
-    assert second == ['b', '1', '56.8', '-3.5', '±', '0.7', 'worse', '1.2', '11.0', '22.0', '0.33']
-    assert [line.split() for line in text.split('\n\n')[1].splitlines()] == [['row', 'uniformity', 'rank'], ['a', '–', '–'], ['b', '-0.44', '5.5']]
-    values = [line.split() for block in text.split('\n\n')[2:] for line in block.splitlines() if line.startswith('b')]
-    assert [word for line in values for word in line if word not in 'b%'] == ['0.66', '0.77', '0.88', '0.99', '101', '0.12', '13', '-25']
-    heads = [block.splitlines()[0].split() for block in text.split('\n\n')[2:]]
-    assert heads == ['row hardness false-neg. rate mass hard mass effective neg. clamped'.split(), ['row', 'ms/step', 'overhead']]
 
 
 def test_a_column_that_just_fits():
