@@ -15,22 +15,15 @@ from unremix.config_groups import DataConfig, MemoryConfig, ModelConfig, OptimCo
 from unremix.controls import Supervised
 from unremix.embeddings import from_views
 from unremix.features import linear_probe, standardize
-from unremix.evaluate import FALSE_NEGATIVES, QUALITY
 from unremix.grid import Grid, check_shape, line_of
 from unremix.one_class import MiOC
-from unremix.rows import FEATURES, rows_to_train
+from unremix.rows import rows_to_train
 from unremix.rules import views
 from unremix.sweep import told
 from unremix.table import align_columns
 
 
 # scores and rows
-
-def test_what_is_scored():
-    assert FALSE_NEGATIVES == ('false_negative_rate', 'false_negative_mass', 'hard_false_negative_mass')
-    assert QUALITY == (*FALSE_NEGATIVES, 'hardness', 'effective_negatives', 'clamped_fraction')
-    assert FEATURES == ('linear', 'knn10', 'knn200', 'alignment', 'uniformity', 'effective_rank')
-
 
 def test_a_feature_that_hardly_varies_is_none():
     "A ten-millionth is noise of rounding; divided by itself it would be as large as any other."
