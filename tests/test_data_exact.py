@@ -171,10 +171,10 @@ def test_what_is_no_file_of_images_is_one_sentence(tmp_path, changed, sentence):
     assert '\n' not in str(e.value)
 
 @pytest.mark.parametrize(('changed', 'sentence'), [
-    (dict(train_labels=np.array([0, 1, 2, 0, -1])), 'train_labels must be 5 whole numbers from 0 to 65535, one per image, got [-1]'),
-    (dict(train_labels=np.array([0, 1, 2, 0, 65536])), 'train_labels must be 5 whole numbers from 0 to 65535, one per image, got [65536]'),
-    (dict(test_labels=np.array(list('abc'))), "test_labels must be 3 whole numbers from 0 to 65535, one per image, got '<U1 (3,)'"),
-    (dict(test_labels=np.array([0, 1, 2**40])), 'test_labels must be 3 whole numbers from 0 to 65535, one per image, got [1099511627776]')])
+    (dict(train_labels=np.array([0, 1, 2, 0, -1])), 'train_labels must be 5 whole numbers from 0 to 1048575, one per image, got [-1]'),
+    (dict(train_labels=np.array([0, 1, 2, 0, 2**20])), 'train_labels must be 5 whole numbers from 0 to 1048575, one per image, got [1048576]'),
+    (dict(test_labels=np.array(list('abc'))), "test_labels must be 3 whole numbers from 0 to 1048575, one per image, got '<U1 (3,)'"),
+    (dict(test_labels=np.array([0, 1, 2**40])), 'test_labels must be 3 whole numbers from 0 to 1048575, one per image, got [1099511627776]')])
 def test_labels_that_are_no_classes_are_named(tmp_path, changed, sentence):
     "Of either part: words were a traceback, and a large number took all of the memory for names."
     with pytest.raises(ValueError) as e: load_dataset('npz', 'train', npz(tmp_path/'some.npz', **changed))

@@ -194,7 +194,7 @@ def load_fashion_mnist(split: str, data_root: str | Path | None = None) -> Image
 
 # %% ../nbs/library/53_image_sets.ipynb #5f0da1dc
 NPZ = 'a .npz file with train_images, train_labels, test_images and test_labels'
-MOST = 2**16  # classes: each has a name
+MOST = 2**20  # classes: each has a name
 
 
 def check_images(x: Any, split: str) -> None:
