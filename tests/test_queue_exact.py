@@ -537,3 +537,17 @@ def test_what_the_configuration_says_reaches_the_loss():
     assert (criterion.chunk_size, criterion.gather_distributed) == (7, False)
     usual = make_criterion(TrainConfig())
     assert usual.chunk_size is None and usual.gather_distributed
+
+
+def test_a_state_without_hidden_inputs_is_refused():
+    queue, plain = KeyQueue(4, 2, stores_hidden=True), KeyQueue(4, 2)
+    queue.load_state_dict(plain.state_dict())  # nothing is in it
+    plain.push(torch.ones(1, 2))
+    with pytest.raises(ValueError, match='^state_dict must be of a queue that stores hidden inputs, got'):
+        torch.nn.ModuleDict(dict(q=queue)).load_state_dict({f'q.{k}': v for k, v in plain.state_dict().items()})
+    assert queue.valid == 0
+    again = KeyQueue(4, 2, stores_hidden=True)
+    queue.push(torch.ones(1, 2), torch.ones(1, 3))
+    again.load_state_dict(queue.state_dict())
+    plain.load_state_dict(queue.state_dict())  # which stores less
+    assert again.square[0] == 3 and plain.valid == 1
