@@ -79,7 +79,7 @@ def test_an_empty_test_part_is_none(tmp_path):
     for i in range(4): dot(tmp_path/'train'/f'{i}.png', 20*i)
     (tmp_path/'test').mkdir()
     found = survey(tmp_path)
-    assert (len(found.train), len(found.test)) == (2, 2) and f'{tmp_path}/train has no test part: 2 of 4 training images are held out and scored' in found.notes
+    assert (len(found.train), len(found.test)) == (2, 2) and f'{tmp_path}/test has no images: 2 of 4 training images are held out and scored' in found.notes
 
 
 def test_two_names_of_one_unlabelled_image(tmp_path):

@@ -79,7 +79,7 @@ MUTANTS = [
         ('    if len(order) < 4:\n', '    if len(order) < 3:\n', 'nothing is held out of three', 'how_many_are_held_out'),
         ('int((j + 0.5) * len(order) / n)', 'int(j * len(order) / n)', 'images from the middle of each stretch', 'how_many_are_held_out'),
         ('round(len(order) / 10)', 'len(order) // 10', 'a tenth, rounded', 'how_many_are_held_out'),
-        ('    tests = [test for test in tests if test.paths]\n', '', 'an empty test part is none', 'an_empty_test_part_is_none'),
+        ('there = [test for test in tests if test.paths]', 'there = tests', 'an empty test part is none', 'an_empty_test_part_is_none'),
         ('        known.add(real_file(path))\n', '', 'an image with two names trains once', 'two_names_of_one_unlabelled_image'),
         ('            held[label] -= 1\n', '', 'a class keeps an image', 'how_many_are_held_out', 'places are two or more apart, so a class that is held out as a whole has one image')),
     *of('own_images.py', 'images',
