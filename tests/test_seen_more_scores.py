@@ -123,9 +123,12 @@ DEFAULTS = {TopK: dict(nearest=16),
 def test_defaults_of_a_method(kind): assert dataclasses.asdict(kind()) == DEFAULTS[kind]
 
 
+def with_queue(**fields): return MemoryConfig(queue_size=8, **fields)
+
+
 EDGES = [(DataConfig, 'limit', 1, 0), (DataConfig, 'validation', 1, 0), (DataConfig, 'image_size', 8, 7), (DataConfig, 'augment_strength', 2., 2.01), (DataConfig, 'augment_strength', 0., -.01),
          (ModelConfig, 'head_hidden', 1, 0), (ModelConfig, 'head_out', 2, 1), (OptimConfig, 'batch_size', 2, 1), (OptimConfig, 'lr', 1e-9, 0.), (OptimConfig, 'weight_decay', 0., -1e-9),
-         (MemoryConfig, 'queue_size', 0, -1), (MemoryConfig, 'momentum', 0., -.1), (MemoryConfig, 'momentum', .9999, 1.), (MemoryConfig, 'micro_batch', 2, 1),
+         (MemoryConfig, 'queue_size', 0, -1), (with_queue, 'momentum', 0., -.1), (with_queue, 'momentum', .9999, 1.), (MemoryConfig, 'micro_batch', 2, 1),
          (RunConfig, 'seed', 2**31 - 1, 2**31), (RunConfig, 'seed', 0, -1), (RunConfig, 'save_every', 1, 0), (RunConfig, 'devices', 1, 0)]
 
 
