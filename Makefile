@@ -4,7 +4,8 @@ OUT ?= runs/compare
 NB ?=
 ARGS ?=
 # Processes that share the tests of `make test`: each takes one thread and 1 to 2 GB.
-JOBS ?= 2
+# One more than the two cores of a small machine, since tests also wait for files and for each other's commands.
+JOBS ?= 3
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
